@@ -1,0 +1,359 @@
+/**
+ * The contract between Posthorn and the place where it keeps its messages. An engine implements this file and nothing
+ * else; the publisher and the consumer runtime speak to it and to nothing behind it. The comments here are the
+ * contract: `test/conformance` checks each of them on every engine.
+ *
+ * An `Engine` is one connection of one process. It plays two parts:
+ * - a log: `append` stores messages, durably, in named topics that are split into partitions. A message gets an
+ *   offset, which rises by one from message to message of a partition.
+ * - a lease keeper: a `Source` hands out ranges of a subscription's messages under leases, and takes settlements back.
+ *
+ * **Leases.** All leases of one engine live as long as its session does: the engine renews the session by itself, off
+ * the user's event loop where it can, and gives up when the process dies or its event loop has been silent for longer
+ * than the longest handler timeout of its sources. Leases of a session that ran out are taken back, their crash count
+ * rises by one, and every later settlement under them changes nothing (they are *fenced*).
+ *
+ * **Crash isolation.** Messages that come back from a lost session are suspects: they are granted one at a time,
+ * alone (`Grant.isolated`), and at most one suspect is out per engine at any time, so that the next loss names the
+ * guilty one. A message that was alone when its session was lost, and whose crash count has reached the
+ * subscription's `maxCrashes`, becomes a dead letter. Attempts are not counted by crashes.
+ *
+ * **Time** comes from the environment's clock. With a clock that is not real, the engine acts on due times, expiries
+ * and lost sessions when that clock moves, and renews its session by that clock too.
+ */
+import type { Environment } from './environment/index.ts'
+
+/** Opens an engine. Rejects with a coded error, and leaves nothing behind, when it cannot. */
+export type ConnectEngine = (url: URL | string, options: EngineOptions) => Promise<Engine>
+
+export interface EngineOptions {
+  readonly environment: Environment
+  /** How long, in milliseconds, the session outlives its last renewal; renewed three times as often. */
+  readonly leaseMs: number
+}
+
+export interface Capabilities {
+  /** An acknowledged message survives the death of every process. */
+  readonly durable: boolean
+  /** Several processes may connect to one store. */
+  readonly multiProcess: boolean
+  /** `appendIn` works: messages can be published within the user's own transaction. */
+  readonly transactionalAppend: boolean
+}
+
+export interface Engine {
+  /** `sqlite`, `memory`, ... */
+  readonly name: string
+  readonly capabilities: Capabilities
+
+  /**
+   * Makes the topic exist with this configuration. Idempotent. What can change later (retention, backlog limit,
+   * deduplication window) is overwritten; a different `kind` or number of partitions is POSTHORN_TOPIC_CONFLICT.
+   */
+  ensureTopic(config: TopicConfig): Promise<void>
+
+  /**
+   * Makes the subscription exist. Idempotent: an existing one keeps its position, takes over `maxCrashes`. The topic
+   * must exist. A new one starts where `start` says; with `start` undefined, at `latest`, or at `earliest` when the
+   * topic has never had a subscription.
+   */
+  ensureSubscription(config: SubscriptionConfig): Promise<void>
+
+  /**
+   * Stores all groups in one atomic commit and resolves once it is on stable storage, with one outcome per group, in
+   * order. A group that its topic's limits refuse is stored not at all, and does not keep the others from being
+   * stored. Rejects when storage failed; then nothing was stored, unless the error says that the outcome is unknown.
+   * Messages of one group that share a partition get rising offsets in the group's order.
+   */
+  append(groups: readonly AppendGroup[]): Promise<readonly AppendOutcome[]>
+
+  /**
+   * Stores a group within the user's own open transaction `transaction`, synchronously or not as the user's
+   * connection works: it is stored if and when that transaction commits. Throws or rejects
+   * POSTHORN_INVALID_TRANSACTION, or POSTHORN_UNSUPPORTED where `capabilities.transactionalAppend` is false.
+   */
+  appendIn(transaction: unknown, group: AppendGroup): Promise<AppendOutcome>
+
+  /** Opens this process's share of a subscription. Both must exist. Close it before the engine is closed. */
+  openSource(options: SourceOptions): Promise<Source>
+
+  readonly admin: EngineAdmin
+
+  /** Closes open sources, finishes appends under way, ends the session. Idempotent. */
+  close(): Promise<void>
+}
+
+export interface TopicConfig {
+  readonly topic: string
+  /** A queue's messages are deleted as soon as its one subscription has settled them. */
+  readonly kind: 'topic' | 'queue'
+  readonly partitions: number
+  /** How long a publisher-given id is remembered, in milliseconds. */
+  readonly deduplicationWindowMs: number
+  readonly retention: Retention
+  /** Messages not yet handed to the slowest subscription at which `append` answers POSTHORN_BACKLOG_FULL. */
+  readonly maxBacklog?: number
+}
+
+/** What is deleted, batch by batch: what every subscription has settled and is older or beyond these limits. */
+export interface Retention {
+  readonly maxAgeMs: number
+  readonly maxBytes?: number
+  /** Deletes beyond the limits even what a subscription has not had. */
+  readonly dropUnread: boolean
+}
+
+export type StartPosition =
+  | { readonly at: 'earliest' | 'latest' }
+  | { readonly timeMs: number }
+  | { readonly offset: number; readonly partition?: number }
+
+export interface SubscriptionConfig {
+  readonly topic: string
+  readonly subscription: string
+  readonly maxCrashes: number
+  readonly start?: StartPosition
+}
+
+export interface AppendGroup {
+  readonly topic: string
+  /** JSON object: the CloudEvents attributes that every message of the group shares. */
+  readonly shared: string
+  readonly messages: readonly NewMessage[]
+}
+
+export interface NewMessage {
+  readonly id: string
+  /** JSON object: the message's own CloudEvents attributes (id, time, subject, extensions) and `data`. */
+  readonly json: string
+  /** Messages with equal keys share a partition; those without are spread. */
+  readonly key?: string
+  readonly timeMs: number
+  /** The id came from the publisher: within the topic's window, store it once. */
+  readonly deduplicate?: true
+  /** Not to be delivered before this time (milliseconds since the epoch); it enters the log when it is due. */
+  readonly deliverAtMs?: number
+}
+
+export type AppendOutcome = { readonly receipts: readonly AppendReceipt[] } | { readonly refused: Error }
+
+export interface AppendReceipt {
+  /** The id was known already: nothing new was stored. */
+  readonly duplicate: boolean
+  /** Where it was stored. Undefined for delayed messages and duplicates. */
+  readonly partition?: number
+  readonly offset?: number
+}
+
+export interface SourceOptions {
+  readonly topic: string
+  readonly subscription: string
+  /** The longest that a handler may run; the engine trusts a silent event loop for this long. Milliseconds. */
+  readonly handlerTimeoutMs: number
+  /** Leases of this source were lost: their messages are or will be somebody else's. Called on the event loop. */
+  onLeasesLost(leases: readonly LeaseId[], reason: string): void
+  /** Messages could not be read (POSTHORN_BATCH_CORRUPT): they are settled as dead letters without content. */
+  onDamage(error: Error): void
+}
+
+export type LeaseId = number
+
+export interface Source {
+  /**
+   * Resolves with at least one grant as soon as there is something to deliver and the subscription is not paused;
+   * with none when `signal` aborts or the source closes. One call at a time. Takes no more than `messagesMax`
+   * messages in all, and stops granting beyond about `bytesMax` bytes of stored messages (one is always granted).
+   */
+  pull(limits: { messagesMax: number; bytesMax: number }, signal: AbortSignal): Promise<readonly Grant[]>
+
+  /**
+   * Records what became of deliveries. Resolves with the leases that were fenced, for which nothing was recorded.
+   * A lease ends when all of its messages are settled. On rejection nothing was recorded: call again.
+   */
+  settle(settlements: readonly Settlement[]): Promise<readonly LeaseId[]>
+
+  /** Gives back what is leased and unsettled, at once deliverable elsewhere with nothing counted. Idempotent. */
+  close(): Promise<void>
+}
+
+/** Messages under one lease, in offset order, from one partition. */
+export interface Grant {
+  readonly lease: LeaseId
+  readonly partition: number
+  readonly messages: readonly StoredMessage[]
+  /** 1 for a first delivery. Above 1, the grant holds one message. */
+  readonly attempt: number
+  /** Sessions lost while one of these messages was leased. */
+  readonly crashes: number
+  /** A suspect: one message, to be run with no other of this subscription beside it in this process. */
+  readonly isolated: boolean
+  /** The failures of earlier attempts, oldest first. */
+  readonly failures: readonly Failure[]
+}
+
+/** Shared by all subscriptions of a process: never changed, deeply frozen. */
+export interface StoredMessage {
+  readonly offset: number
+  /** Milliseconds since the epoch after which it is not to be delivered any more. */
+  readonly expiresAtMs?: number
+  readonly event: StoredEvent
+}
+
+/** A CloudEvents 1.0 event as it was stored. */
+export interface StoredEvent {
+  readonly specversion: '1.0'
+  readonly id: string
+  readonly source: string
+  readonly type: string
+  readonly time: string
+  readonly subject?: string
+  readonly datacontenttype?: string
+  readonly dataschema?: string
+  readonly data: unknown
+  readonly [extension: string]: unknown
+}
+
+export interface Failure {
+  readonly attempt: number
+  readonly atMs: number
+  readonly name: string
+  readonly message: string
+  readonly code?: string
+  readonly stack?: string
+}
+
+export interface Settlement {
+  readonly lease: LeaseId
+  /** Half-open ranges of acknowledged offsets, flat: [from, to, from, to, ...]. */
+  readonly acked: readonly number[]
+  readonly exceptions: readonly SettledException[]
+}
+
+export type SettledException =
+  /** Deliver again at `dueAtMs` as the next attempt. */
+  | { readonly offset: number; readonly kind: 'retry'; readonly dueAtMs: number; readonly failure: Failure }
+  | { readonly offset: number; readonly kind: 'dead'; readonly reason: DeadReason; readonly failure: Failure }
+  /** Deliver again at once, elsewhere or here, as the same attempt. */
+  | { readonly offset: number; readonly kind: 'release' }
+
+export type DeadReason = 'attempts' | 'discarded' | 'expired' | 'crashed' | 'invalid' | 'damaged'
+
+/** What operators see and do. Every call names what it cannot find with a coded error. */
+export interface EngineAdmin {
+  topics(): Promise<readonly TopicState[]>
+  /** All subscriptions, or those of one topic. */
+  subscriptions(topic?: string): Promise<readonly SubscriptionState[]>
+  /** Sessions that have opened a source, the living and those not yet given up. */
+  consumers(): Promise<readonly ConsumerState[]>
+  /** Reads messages without leasing them, in offset order from `fromOffset`. */
+  peek(topic: string, options: PeekOptions): Promise<readonly PeekedMessage[]>
+  /** Oldest first. */
+  deadLetters(subscription: SubscriptionRef, options: DeadLetterQuery): Promise<readonly DeadLetter[]>
+  /** Puts dead letters back for delivery as new first attempts. Returns how many. */
+  redrive(subscription: SubscriptionRef, options: RedriveOptions): Promise<number>
+  /** Deletes dead letters. Returns how many. */
+  deleteDeadLetters(subscription: SubscriptionRef, ids?: readonly number[]): Promise<number>
+  /**
+   * Delivers again everything from `position` on and nothing before it that was not already under way: leases and
+   * retries at or after the position are taken back (their settlements are fenced), those before it stay.
+   */
+  seek(subscription: SubscriptionRef, position: StartPosition): Promise<void>
+  pause(subscription: SubscriptionRef): Promise<void>
+  resume(subscription: SubscriptionRef): Promise<void>
+  /** Deletes all messages of a topic, delivered or not, delayed ones too. Dead letters stay. Returns how many. */
+  purge(topic: string): Promise<number>
+  /** Deletes a subscription with its position, retries and dead letters. */
+  deleteSubscription(subscription: SubscriptionRef): Promise<void>
+  deleteTopic(topic: string): Promise<void>
+  /** Reads everything and lists what is wrong with it; empty when all is well. */
+  checkIntegrity(): Promise<readonly string[]>
+  /** Deletes what retention allows now rather than at the next round. Returns how many messages. */
+  applyRetention(): Promise<number>
+}
+
+export interface SubscriptionRef {
+  readonly topic: string
+  readonly subscription: string
+}
+
+export interface TopicState {
+  readonly topic: string
+  readonly kind: 'topic' | 'queue'
+  readonly partitions: readonly PartitionState[]
+  /** Messages kept now, delivered or not. */
+  readonly messages: number
+  readonly bytes: number
+  /** Messages that wait for their delivery time. */
+  readonly delayed: number
+  readonly subscriptions: number
+}
+
+export interface PartitionState {
+  readonly partition: number
+  /** The first offset still kept, and the one that the next message will get. */
+  readonly firstOffset: number
+  readonly nextOffset: number
+}
+
+export interface SubscriptionState extends SubscriptionRef {
+  readonly paused: boolean
+  /** Messages not yet handed to a consumer, by subtraction: a few may be damaged or expired. */
+  readonly backlog: number
+  /** Milliseconds since the oldest message of the backlog was published; 0 when there is none. */
+  readonly lagMs: number
+  /** Messages under lease now, whose settlement is not recorded yet. */
+  readonly leased: number
+  /** Messages that wait for their next attempt. */
+  readonly retrying: number
+  /** Messages given back after a lost session or a release, that wait for another delivery. */
+  readonly returned: number
+  readonly deadLetters: number
+  readonly positions: readonly { readonly partition: number; readonly offset: number }[]
+}
+
+export interface ConsumerState {
+  readonly id: string
+  readonly host: string
+  readonly pid: number
+  readonly startedAtMs: number
+  /** When the session runs out unless it is renewed before. */
+  readonly leaseUntilMs: number
+  readonly subscriptions: readonly SubscriptionRef[]
+}
+
+export interface PeekOptions {
+  readonly partition: number
+  readonly fromOffset: number
+  readonly limit: number
+}
+
+export interface PeekedMessage {
+  readonly partition: number
+  readonly message: StoredMessage
+}
+
+export interface DeadLetterQuery {
+  readonly limit: number
+  /** Only those with a greater id: the last one of the page before. */
+  readonly afterId?: number
+}
+
+export interface DeadLetter extends SubscriptionRef {
+  readonly id: number
+  readonly partition: number
+  readonly offset: number
+  readonly reason: DeadReason
+  readonly deadAtMs: number
+  readonly attempts: number
+  readonly crashes: number
+  readonly failures: readonly Failure[]
+  /** Undefined when the message itself could not be read. */
+  readonly event?: StoredEvent
+}
+
+export interface RedriveOptions {
+  /** Only these; otherwise all. */
+  readonly ids?: readonly number[]
+  /** Spread over time, so many a second; otherwise at once. */
+  readonly perSecond?: number
+}

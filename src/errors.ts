@@ -1,0 +1,194 @@
+/**
+ * Every error that a user of Posthorn can meet. Each has a stable code, one sentence that says what happened, one
+ * that says what to do, and whether the same call may succeed later. `docs/reference/errors.md` describes each code;
+ * a test holds the two together in both directions.
+ */
+
+interface ErrorKind {
+  /** What happened; `{name}` is filled from the details given where the error is raised. */
+  readonly happened: string
+  /** What the user can do about it. */
+  readonly action: string
+  /** Whether the same call can succeed later without being changed. Default `false`. */
+  readonly retryable?: true
+}
+
+export const errorKinds = {
+  POSTHORN_INVALID_OPTION: {
+    happened: 'The option {option} is not valid: {problem}.',
+    action: 'Correct the option; the reference lists what each one takes.',
+  },
+  POSTHORN_INVALID_NAME: {
+    happened: 'The {kind} name {name} is not valid.',
+    action: 'Use 1 to 200 letters, digits, dots, hyphens, underscores, colons or slashes.',
+  },
+  POSTHORN_UNKNOWN_ENGINE: {
+    happened: 'No engine serves the URL {url}.',
+    action: 'Use one of {known}.',
+  },
+  POSTHORN_UNSUPPORTED_NODE: {
+    happened: 'This Node.js brings {found}, and Posthorn needs {needed}.',
+    action: 'Upgrade Node.js to a release that has it: 24.15 or newer.',
+  },
+  POSTHORN_CLOSED: {
+    happened: 'The connection is closed, so {operation} was not carried out.',
+    action: 'Publish and subscribe before calling close(), or open a new connection.',
+  },
+  POSTHORN_INVALID_MESSAGE: {
+    happened: 'A message for topic {topic} does not fit its schema: {problem}.',
+    action: 'Correct the payload, or the schema given to topic(); nothing was published.',
+  },
+  POSTHORN_UNSERIALIZABLE_MESSAGE: {
+    happened: 'A message for topic {topic} cannot be written as JSON: {problem}.',
+    action: 'Publish plain data: no BigInt, no cycles, no functions, and not undefined.',
+  },
+  POSTHORN_MESSAGE_TOO_LARGE: {
+    happened: 'A message for topic {topic} has {size} bytes, and the limit is {limit}.',
+    action: 'Store large content elsewhere and publish its address, or raise maxMessageBytes in connect().',
+  },
+  POSTHORN_PUBLISH_BUFFER_FULL: {
+    happened: 'Messages waiting in this process to be stored hold {bytes} bytes, and the limit is {limit}.',
+    action: 'Await publish() so that storage sets the pace, use publishAll(), or raise maxBufferedBytes in connect().',
+    retryable: true,
+  },
+  POSTHORN_BACKLOG_FULL: {
+    happened: 'Topic {topic} has a backlog of {backlog} messages, and its limit is {limit}.',
+    action: 'Try again once its consumers catch up, add consumers, or raise maxBacklog.',
+    retryable: true,
+  },
+  POSTHORN_TOPIC_NOT_FOUND: {
+    happened: 'There is no topic {topic}.',
+    action: 'Check the name; a topic comes into being when it is first published or subscribed to.',
+  },
+  POSTHORN_SUBSCRIPTION_NOT_FOUND: {
+    happened: 'Topic {topic} has no subscription {subscription}.',
+    action: 'Check the name; admin.subscriptions() lists those that exist.',
+  },
+  POSTHORN_TOPIC_CONFLICT: {
+    happened: 'Topic {topic} exists with another {setting}: {stored}, not {wanted}.',
+    action: 'Define the topic alike everywhere, or give the new definition another name.',
+  },
+  POSTHORN_SUBSCRIPTION_CONFLICT: {
+    happened: 'Subscription {subscription} of topic {topic} is open already with another {setting}.',
+    action: 'Give the two the same settings, or one of them another name.',
+  },
+  POSTHORN_QUEUE_SUBSCRIPTION: {
+    happened: 'Queue {topic} has one subscription, its own, so {subscription} cannot be added.',
+    action: 'Use topic() instead of queue() where several subscriptions need every message.',
+  },
+  POSTHORN_INVALID_TRANSACTION: {
+    happened: 'The tx option cannot be used: {problem}.',
+    action: 'Pass the database connection on which your own transaction is open, on the same database.',
+  },
+  POSTHORN_UNSUPPORTED: {
+    happened: 'The {engine} engine cannot do this: {feature}.',
+    action: 'Use an engine that declares the capability; the page on choosing an engine compares them.',
+  },
+  POSTHORN_NOT_A_DATABASE: {
+    happened: 'The file {file} is not an SQLite database.',
+    action: 'Point the URL at a database or at a path that does not exist yet; the file was left as it was.',
+  },
+  POSTHORN_SCHEMA_TOO_NEW: {
+    happened: '{store} was written by a newer Posthorn (schema {found}; this one knows up to {known}).',
+    action: 'Upgrade the posthorn package in this process; nothing was changed.',
+  },
+  POSTHORN_STORAGE_READ_ONLY: {
+    happened: 'The file {file} cannot be written.',
+    action: 'Give this user write permission on the file and on the folder that holds it.',
+  },
+  POSTHORN_STORAGE_UNAVAILABLE: {
+    happened: '{store} cannot be opened: {problem}.',
+    action: 'Check that the path exists and may be used by this process.',
+    retryable: true,
+  },
+  POSTHORN_STORAGE_FULL: {
+    happened: 'There is no room left to store messages in {store}.',
+    action: 'Free disk space or raise the size limit; what was acknowledged is safe, and publishing works again once there is room.',
+    retryable: true,
+  },
+  POSTHORN_STORAGE_BUSY: {
+    happened: 'Another connection held {store} locked for {waitedMs} ms.',
+    action: 'Look for a long write transaction on the same file, end it, and try again.',
+    retryable: true,
+  },
+  POSTHORN_STORAGE_CORRUPT: {
+    happened: '{store} is damaged: {problem}.',
+    action: 'Stop the processes that use it, keep a copy, and restore a backup; admin.checkIntegrity() lists the damage.',
+  },
+  POSTHORN_STORAGE_FAILED: {
+    happened: '{store} failed: {problem}.',
+    action: 'See the cause; if it names nothing that you can mend, please report it.',
+    retryable: true,
+  },
+  POSTHORN_BATCH_CORRUPT: {
+    happened: 'Messages {from} to {to} of topic {topic}, partition {partition}, are damaged and were passed over.',
+    action: 'Restore them from a backup; every other message is delivered as usual.',
+  },
+  POSTHORN_LEASE_LOST: {
+    happened: 'The lease on messages of subscription {subscription} was lost: {reason}.',
+    action: 'Let the handler stop when its signal aborts; another consumer delivers the messages again.',
+  },
+  POSTHORN_HANDLER_TIMEOUT: {
+    happened: 'The handler of subscription {subscription} outran its timeout of {timeoutMs} ms.',
+    action: 'Pass the signal on to what the handler awaits, make the work smaller, or raise the timeout.',
+  },
+  POSTHORN_EVENT_LOOP_BLOCKED: {
+    happened: 'The event loop was blocked for {blockedMs} ms while these handlers ran: {handlers}.',
+    action: 'Move the long computation to a worker thread, or break it up; until then leases may be lost.',
+  },
+  POSTHORN_MESSAGE_EXPIRED: {
+    happened: 'The message was not delivered before its expiry, {expiry}.',
+    action: 'Add consumers, or give messages a longer expiresIn.',
+  },
+  POSTHORN_CRASHED_REPEATEDLY: {
+    happened: 'The process died {crashes} times while it handled this message.',
+    action: 'Find out what the message makes the handler do, mend it, and redrive the dead letter.',
+  },
+} as const satisfies Record<string, ErrorKind>
+
+export type ErrorCode = keyof typeof errorKinds
+
+type ErrorDetails = Readonly<Record<string, string | number>>
+
+/** An error with a stable `code`; `message` says what happened and `action` says what to do about it. */
+export class PosthornError extends Error {
+  override readonly name = 'PosthornError'
+  readonly code: ErrorCode
+  /** One sentence that says what to do. */
+  readonly action: string
+  /** Whether the same call can succeed later without being changed. */
+  readonly retryable: boolean
+  /** The values that stand in the message, for programs to read. */
+  readonly details: ErrorDetails
+
+  constructor(code: ErrorCode, details: ErrorDetails = {}, options?: { cause?: unknown }) {
+    const kind: ErrorKind = errorKinds[code]
+    super(`${fill(kind.happened, details)} ${fill(kind.action, details)}`, options)
+    this.code = code
+    this.action = fill(kind.action, details)
+    this.retryable = kind.retryable ?? false
+    this.details = details
+  }
+}
+
+function fill(sentence: string, details: ErrorDetails): string {
+  return sentence.replaceAll(/\{(\w+)\}/g, (placeholder, name: string) => String(details[name] ?? placeholder))
+}
+
+/** Thrown by a handler: this message will never succeed, so it goes to the dead letters at once, without retries. */
+export class Discard extends Error {
+  override readonly name = 'Discard'
+  constructor(reason: string, options?: { cause?: unknown }) {
+    super(reason, options)
+  }
+}
+
+/** Thrown by a handler: try again no sooner than `delay` (milliseconds, or a duration such as `'30s'`) from now. */
+export class RetryAfter extends Error {
+  override readonly name = 'RetryAfter'
+  readonly delay: number | string
+  constructor(delay: number | string, options?: { reason?: string; cause?: unknown }) {
+    super(options?.reason ?? `The handler asked to be called again in ${delay}.`, { cause: options?.cause })
+    this.delay = delay
+  }
+}
