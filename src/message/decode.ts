@@ -28,6 +28,13 @@ export function decodeEvent(sharedJson: string, ownJson: string): StoredEvent {
   return completeEvent(JSON.parse(ownJson) as Record<string, unknown>, JSON.parse(sharedJson) as SharedAttributes)
 }
 
+/** Turns the JSON text of a complete event, kept by itself, into that event. */
+export function parseEvent(json: string): StoredEvent {
+  const event = JSON.parse(json) as StoredEvent
+  deepFreeze(event)
+  return event
+}
+
 export function storedMessage(event: StoredEvent, offset: number): StoredMessage {
   if (event.expirytime === undefined) return { offset, event }
   return { offset, event, expiresAtMs: Date.parse(event.expirytime as string) }

@@ -1,0 +1,143 @@
+/**
+ * The SQLite engine: everything in one file, shared by any number of processes of one machine.
+ *
+ * host.ts and source.ts live on the event loop and only pass messages; writer/ is the thread that does the work;
+ * store/ is the arithmetic, one file a concern, on the tables of sql/.
+ */
+import type {
+  AppendGroup,
+  AppendOutcome,
+  Capabilities,
+  ConnectEngine,
+  Engine,
+  EngineAdmin,
+  EngineOptions,
+  Source,
+  SourceOptions,
+  SubscriptionConfig,
+  TopicConfig,
+} from '../../engine.ts'
+import { PosthornError } from '../../errors.ts'
+import { IN_MEMORY, parseSqliteAddress } from './address.ts'
+import { Host } from './host.ts'
+import type { WireOutcome } from './protocol.ts'
+import { SqliteSource } from './source.ts'
+import { UserTransactions } from './user-transaction.ts'
+import { type PackedGroup, packGroup } from './wire-group.ts'
+
+/** Opens `sqlite:path`, `sqlite::memory:`, with an optional `?maxBytes=` that bounds the file. */
+export const connectSqlite: ConnectEngine = async (url, options) => {
+  const address = parseSqliteAddress(String(url))
+  return new SqliteEngine(await Host.open(address, options), options)
+}
+
+/** Ends the engine as the death of its process would. For tests of what happens then. */
+export async function abandonSqliteEngine(engine: Engine): Promise<void> {
+  if (engine instanceof SqliteEngine) await engine.abandon()
+}
+
+const ADMIN_OPERATIONS = [
+  'topics',
+  'subscriptions',
+  'consumers',
+  'peek',
+  'deadLetters',
+  'redrive',
+  'deleteDeadLetters',
+  'seek',
+  'pause',
+  'resume',
+  'purge',
+  'deleteSubscription',
+  'deleteTopic',
+  'checkIntegrity',
+] as const satisfies readonly Exclude<keyof EngineAdmin, 'applyRetention'>[]
+
+class SqliteEngine implements Engine {
+  readonly name = 'sqlite'
+  readonly capabilities: Capabilities
+  readonly admin: EngineAdmin
+  readonly #host: Host
+  readonly #transactions: UserTransactions
+  readonly #partitions = new Map<string, number>()
+  readonly #sources = new Set<Source>()
+  #nextSource = 1
+  #keylessTurn = 0
+  #closing: Promise<void> | undefined
+
+  constructor(host: Host, { environment }: EngineOptions) {
+    const onDisk = host.file !== IN_MEMORY
+    this.capabilities = { durable: onDisk, multiProcess: onDisk, transactionalAppend: onDisk }
+    this.#host = host
+    this.#transactions = new UserTransactions(host.file, environment.clock, () => this.#host.send({ kind: 'wake' }))
+    const calls = Object.fromEntries(
+      ADMIN_OPERATIONS.map((operation) => [
+        operation,
+        (...values: unknown[]) => this.#host.call({ kind: 'admin', operation, values }),
+      ]),
+    ) as Omit<EngineAdmin, 'applyRetention'>
+    this.admin = { ...calls, applyRetention: () => this.#applyRetention() }
+  }
+
+  async ensureTopic(config: TopicConfig): Promise<void> {
+    await this.#host.call<void>({ kind: 'ensureTopic', config })
+    this.#partitions.set(config.topic, config.partitions)
+  }
+
+  ensureSubscription(config: SubscriptionConfig): Promise<void> {
+    return this.#host.call({ kind: 'ensureSubscription', config })
+  }
+
+  async append(groups: readonly AppendGroup[]): Promise<readonly AppendOutcome[]> {
+    const packed = groups.map((group) => this.#pack(group))
+    const outcomes = await this.#host.call<readonly WireOutcome[]>({
+      kind: 'append',
+      groups: packed.map(({ group }) => group),
+    })
+    return packed.map(({ unpack }, index) => unpack(outcomes[index]!))
+  }
+
+  async appendIn(transaction: unknown, group: AppendGroup): Promise<AppendOutcome> {
+    if (!this.capabilities.transactionalAppend) {
+      const feature = 'publish in a transaction of yours, as nothing else can open a database in memory'
+      throw new PosthornError('POSTHORN_UNSUPPORTED', { engine: 'sqlite::memory:', feature })
+    }
+    return this.#transactions.append(transaction, () => this.#pack(group))
+  }
+
+  async openSource(options: SourceOptions): Promise<Source> {
+    const source: Source = await SqliteSource.open(this.#host, this.#nextSource++, options, () => {
+      this.#sources.delete(source)
+    })
+    this.#sources.add(source)
+    return source
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  abandon(): Promise<void> {
+    return this.#host.kill()
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all([...this.#sources].map((source) => source.close()))
+    await this.#host.close()
+  }
+
+  // A few batches a call, until there are none left, so that publishers get their turn in between.
+  async #applyRetention(): Promise<number> {
+    let total = 0
+    for (;;) {
+      const deleted = await this.#host.call<number>({ kind: 'admin', operation: 'applyRetention', values: [] })
+      if (deleted === 0) return total
+      total += deleted
+    }
+  }
+
+  #pack(group: AppendGroup): PackedGroup {
+    return packGroup(group, this.#partitions.get(group.topic) ?? 1, this.#keylessTurn++)
+  }
+}

@@ -1,0 +1,141 @@
+/**
+ * What crosses the boundary between the event loop and the writer thread. Messages travel as JSON text: joined per
+ * record batch on the way in, a whole record batch at a time on the way out, so that the cost of crossing is spread
+ * over many of them.
+ */
+import type {
+  AppendReceipt,
+  Failure,
+  LeaseId,
+  Settlement,
+  SourceOptions,
+  SubscriptionConfig,
+  TopicConfig,
+} from '../../engine.ts'
+import type { ErrorCode } from '../../errors.ts'
+import type { SqliteAddress } from './address.ts'
+
+/** Given to the thread when it starts. */
+export interface ThreadData {
+  readonly address: SqliteAddress
+  readonly leaseMs: number
+  /** Undefined: the thread keeps time by itself. Otherwise time moves with the commands. */
+  readonly heldTimeMs?: number
+  /** See liveness.ts. */
+  readonly liveness: SharedArrayBuffer
+}
+
+/** Messages of one partition, ready to be stored as one record batch. */
+export interface WireRun {
+  readonly partition: number
+  readonly count: number
+  readonly firstTimeMs: number
+  readonly lastTimeMs: number
+  /** A JSON array. */
+  readonly data: string
+}
+
+/** A message that has to be looked at by itself: its id may be known already, or it is not due yet. */
+export interface WireSingle {
+  readonly partition: number
+  readonly id: string
+  readonly own: string
+  readonly timeMs: number
+  readonly deduplicate: boolean
+  readonly deliverAtMs?: number
+}
+
+export interface WireGroup {
+  readonly topic: string
+  readonly shared: string
+  readonly runs: readonly WireRun[]
+  readonly singles: readonly WireSingle[]
+}
+
+export interface WireError {
+  readonly code: ErrorCode
+  readonly details: Readonly<Record<string, string | number>>
+  readonly cause?: string
+}
+
+/** `bases`: the first offset of each run; `receipts`: one for each single. */
+export type WireOutcome =
+  | { readonly bases: readonly number[]; readonly receipts: readonly AppendReceipt[] }
+  | { readonly refused: WireError }
+
+/** The first thing that the thread says; it says nothing more when the file could not be opened. */
+export type Opening = { readonly opened: true } | { readonly failed: WireError }
+
+export type Command = { readonly nowMs?: number } & (
+  | { readonly kind: 'append'; readonly call: number; readonly groups: readonly WireGroup[] }
+  | {
+      readonly kind: 'settle'
+      readonly call: number
+      readonly source: number
+      readonly settlements: readonly Settlement[]
+    }
+  | { readonly kind: 'pull'; readonly source: number; readonly messagesMax: number; readonly bytesMax: number }
+  | { readonly kind: 'unpull'; readonly source: number }
+  | { readonly kind: 'ensureTopic'; readonly call: number; readonly config: TopicConfig }
+  | { readonly kind: 'ensureSubscription'; readonly call: number; readonly config: SubscriptionConfig }
+  | { readonly kind: 'openSource'; readonly call: number; readonly source: number; readonly options: WireSourceOptions }
+  | { readonly kind: 'closeSource'; readonly call: number; readonly source: number }
+  | { readonly kind: 'admin'; readonly call: number; readonly operation: string; readonly values: readonly unknown[] }
+  | { readonly kind: 'tick' }
+  | { readonly kind: 'wake' }
+  | { readonly kind: 'close'; readonly call: number }
+)
+
+export type WireSourceOptions = Pick<SourceOptions, 'topic' | 'subscription'>
+
+/** A record batch on its way to be decoded. */
+export interface WireBatch {
+  readonly id: number
+  readonly baseOffset: number
+  readonly shared: string
+  readonly data: Uint8Array
+}
+
+/** Messages [from, to) of the batch, by their place in it. */
+export interface WireSegment {
+  readonly batch: number
+  readonly from: number
+  readonly to: number
+}
+
+export interface WireGrant {
+  readonly lease: LeaseId
+  readonly partition: number
+  readonly attempt: number
+  readonly crashes: number
+  readonly isolated: boolean
+  readonly failures: readonly Failure[]
+  readonly segments: readonly WireSegment[]
+  /** The message itself, where it is kept apart from the log. */
+  readonly kept?: { readonly offset: number; readonly event: string }
+}
+
+/** Everything that one turn of the thread has to say, in the order in which the event loop acts on it. */
+export interface Turn {
+  /** Batches that later grants no longer refer to. */
+  readonly forget: readonly number[]
+  readonly batches: readonly WireBatch[]
+  readonly results: readonly CallResult[]
+  readonly grants: readonly PullResult[]
+  readonly damaged: readonly { readonly source: number; readonly error: WireError }[]
+  /** All leases granted so far are void, for this reason. */
+  readonly sessionLost?: {
+    readonly reason: string
+    readonly held: readonly { readonly source: number; readonly leases: readonly LeaseId[] }[]
+  }
+  /** With held time: when the thread wants to be told that time has come. */
+  readonly alarmAtMs?: number
+}
+
+export type CallResult =
+  | { readonly call: number; readonly value: unknown }
+  | { readonly call: number; readonly error: WireError }
+
+export type PullResult =
+  | { readonly source: number; readonly grants: readonly WireGrant[] }
+  | { readonly source: number; readonly error: WireError }

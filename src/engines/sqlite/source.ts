@@ -1,0 +1,110 @@
+import type { Grant, LeaseId, Settlement, Source, SourceOptions } from '../../engine.ts'
+import type { PosthornError } from '../../errors.ts'
+import type { Host } from './host.ts'
+
+interface WaitingPull {
+  resolve(grants: readonly Grant[]): void
+  reject(error: unknown): void
+}
+
+/** This process's share of a subscription: passes pulls and settlements on to the writer thread. */
+export class SqliteSource implements Source {
+  readonly #host: Host
+  readonly #number: number
+  readonly #onClose: () => void
+  #waiting: WaitingPull | undefined
+  /** Leases that came after their pull was given up; the next pull takes them. */
+  #early: Grant[] = []
+  #closing: Promise<void> | undefined
+
+  private constructor(host: Host, number: number, onClose: () => void) {
+    this.#host = host
+    this.#number = number
+    this.#onClose = onClose
+  }
+
+  static async open(host: Host, number: number, options: SourceOptions, onClose: () => void): Promise<SqliteSource> {
+    const source = new SqliteSource(host, number, onClose)
+    const { topic, subscription, handlerTimeoutMs } = options
+    await host.call({ kind: 'openSource', source: number, options: { topic, subscription } })
+    host.listen(number, handlerTimeoutMs, {
+      onGrants: (grants) => source.#receive(grants),
+      onPullFailed: (error) => source.#fail(error),
+      onLeasesLost: (leases, reason) => {
+        source.#forget(leases)
+        options.onLeasesLost(leases, reason)
+      },
+      onDamage: (error) => options.onDamage(error),
+    })
+    return source
+  }
+
+  pull(limits: { messagesMax: number; bytesMax: number }, signal: AbortSignal): Promise<readonly Grant[]> {
+    if (this.#closing || signal.aborted) return Promise.resolve([])
+    if (this.#early.length > 0) {
+      const grants = this.#early
+      this.#early = []
+      return Promise.resolve(grants)
+    }
+    return new Promise((resolve, reject) => {
+      const giveUp = () => {
+        this.#host.send({ kind: 'unpull', source: this.#number })
+        this.#take()?.resolve([])
+      }
+      const settled = () => signal.removeEventListener('abort', giveUp)
+      this.#waiting = {
+        resolve: (grants) => {
+          settled()
+          resolve(grants)
+        },
+        reject: (error) => {
+          settled()
+          reject(error)
+        },
+      }
+      signal.addEventListener('abort', giveUp, { once: true })
+      this.#host.send({ kind: 'pull', source: this.#number, ...limits })
+    })
+  }
+
+  async settle(settlements: readonly Settlement[]): Promise<readonly LeaseId[]> {
+    if (this.#closing) return settlements.map(({ lease }) => lease)
+    return this.#host.call({ kind: 'settle', source: this.#number, settlements })
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    this.#take()?.resolve([])
+    try {
+      await this.#host.call<void>({ kind: 'closeSource', source: this.#number })
+    } finally {
+      this.#host.ignore(this.#number)
+      this.#onClose()
+    }
+  }
+
+  #receive(grants: readonly Grant[]): void {
+    if (this.#closing) return
+    const waiting = this.#take()
+    if (waiting) waiting.resolve(grants)
+    else this.#early.push(...grants)
+  }
+
+  #fail(error: PosthornError): void {
+    this.#take()?.reject(error)
+  }
+
+  #forget(leases: readonly LeaseId[]): void {
+    this.#early = this.#early.filter((grant) => !leases.includes(grant.lease))
+  }
+
+  #take(): WaitingPull | undefined {
+    const waiting = this.#waiting
+    this.#waiting = undefined
+    return waiting
+  }
+}

@@ -1,0 +1,68 @@
+export const LIST_TOPICS = `
+SELECT topic_id AS topicId, name AS topic, kind,
+       (SELECT coalesce(sum(count), 0) FROM posthorn_batches AS b WHERE b.topic_id = t.topic_id) AS messages,
+       (SELECT coalesce(sum(length(data)), 0) FROM posthorn_batches AS b WHERE b.topic_id = t.topic_id) AS bytes,
+       (SELECT count(*) FROM posthorn_delayed AS d WHERE d.topic_id = t.topic_id) AS delayed,
+       (SELECT count(*) FROM posthorn_subscriptions AS s WHERE s.topic_id = t.topic_id) AS subscriptions
+  FROM posthorn_topics AS t ORDER BY name`
+
+export const LIST_PARTITIONS = `
+SELECT partition, next_offset AS nextOffset,
+       coalesce((SELECT min(base_offset) FROM posthorn_batches AS b
+                  WHERE b.topic_id = p.topic_id AND b.partition = p.partition), next_offset) AS firstOffset
+  FROM posthorn_partitions AS p WHERE topic_id = ? ORDER BY partition`
+
+export const LIST_SUBSCRIPTIONS = `
+SELECT s.subscription_id AS subscriptionId, t.topic_id AS topicId, t.name AS topic, s.name AS subscription, paused,
+       (SELECT count(*) FROM posthorn_retries AS r
+         WHERE r.subscription_id = s.subscription_id AND session_id IS NULL) AS retrying,
+       (SELECT count(*) FROM posthorn_retries AS r
+         WHERE r.subscription_id = s.subscription_id AND session_id IS NOT NULL) AS leasedRetries,
+       (SELECT count(*) FROM posthorn_dead_letters AS d WHERE d.subscription_id = s.subscription_id) AS deadLetters
+  FROM posthorn_subscriptions AS s JOIN posthorn_topics AS t USING (topic_id)
+ WHERE ?1 IS NULL OR t.name = ?1 ORDER BY t.name, s.name`
+
+export const LIST_POSITIONS = `
+SELECT c.partition, c.next_offset AS offset, p.next_offset - c.next_offset AS backlog
+  FROM posthorn_cursors AS c
+  JOIN posthorn_partitions AS p ON p.topic_id = ?2 AND p.partition = c.partition
+ WHERE c.subscription_id = ?1 ORDER BY c.partition`
+
+export const LIST_RANGES = `
+SELECT from_offset AS fromOffset, to_offset AS toOffset, settled, session_id AS sessionId
+  FROM posthorn_leases WHERE subscription_id = ?`
+
+export const TIME_AT_OFFSET = `
+SELECT first_time_ms AS timeMs FROM posthorn_batches
+ WHERE topic_id = ?1 AND partition = ?2 AND base_offset + count > ?3
+   AND base_offset >= coalesce((SELECT max(base_offset) FROM posthorn_batches
+                                 WHERE topic_id = ?1 AND partition = ?2 AND base_offset <= ?3), 0)
+ ORDER BY base_offset LIMIT 1`
+
+export const COUNT_MESSAGES = `
+SELECT coalesce(sum(count), 0) + (SELECT count(*) FROM posthorn_delayed WHERE topic_id = ?1) AS messages
+  FROM posthorn_batches WHERE topic_id = ?1`
+
+export const PURGE_BATCHES = `DELETE FROM posthorn_batches WHERE topic_id = ?`
+export const PURGE_DELAYED = `DELETE FROM posthorn_delayed WHERE topic_id = ?`
+export const PURGE_IDS = `DELETE FROM posthorn_deduplication WHERE topic_id = ?`
+export const DELETE_PARTITIONS = `DELETE FROM posthorn_partitions WHERE topic_id = ?`
+export const DELETE_TOPIC = `DELETE FROM posthorn_topics WHERE topic_id = ?`
+
+export const ALL_BATCHES = `
+SELECT b.batch_id AS batchId, t.name AS topic FROM posthorn_batches AS b
+  JOIN posthorn_topics AS t USING (topic_id) ORDER BY b.topic_id, b.partition, b.base_offset`
+
+// A cursor beyond the end, or a batch at or beyond it, cannot come about while the file is intact.
+export const BROKEN_PLACES = `
+SELECT 'The cursor of subscription ' || s.name || ' lies beyond the end of partition ' || c.partition || '.' AS problem
+  FROM posthorn_cursors AS c
+  JOIN posthorn_subscriptions AS s USING (subscription_id)
+  JOIN posthorn_partitions AS p ON p.topic_id = s.topic_id AND p.partition = c.partition
+ WHERE c.next_offset > p.next_offset
+UNION ALL
+SELECT 'Messages of topic ' || t.name || ' lie beyond the end of partition ' || b.partition || '.'
+  FROM posthorn_batches AS b
+  JOIN posthorn_topics AS t USING (topic_id)
+  JOIN posthorn_partitions AS p ON p.topic_id = b.topic_id AND p.partition = b.partition
+ WHERE b.base_offset + b.count > p.next_offset`

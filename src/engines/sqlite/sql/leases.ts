@@ -1,0 +1,42 @@
+const COLUMNS = `lease_id AS leaseId, subscription_id AS subscriptionId, partition, from_offset AS fromOffset,
+       to_offset AS toOffset, settled, crashes, isolated`
+
+export const RESERVE_LEASE_IDS = `
+INSERT INTO posthorn_meta (name, value) VALUES ('lease_block', 1)
+    ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value AS block`
+
+export const INSERT_LEASE = `
+INSERT INTO posthorn_leases
+  (lease_id, subscription_id, partition, from_offset, to_offset, settled, session_id, crashes, isolated)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
+
+export const FIND_LEASE = `SELECT ${COLUMNS} FROM posthorn_leases WHERE lease_id = ? AND session_id = ?`
+
+export const RETURNED_RANGES = `
+SELECT ${COLUMNS} FROM posthorn_leases
+ WHERE subscription_id = ? AND session_id IS NULL ORDER BY partition, from_offset LIMIT 256`
+
+export const UPDATE_LEASE = `UPDATE posthorn_leases SET from_offset = ?, to_offset = ?, settled = ? WHERE lease_id = ?`
+
+export const DELETE_LEASE = `DELETE FROM posthorn_leases WHERE lease_id = ?`
+
+export const DELETE_WHOLE_LEASE = `
+DELETE FROM posthorn_leases WHERE lease_id = ? AND session_id = ? AND from_offset >= ? AND to_offset <= ?`
+
+export const SUSPECT_IS_OUT = `
+SELECT 1 AS found WHERE EXISTS (SELECT 1 FROM posthorn_leases WHERE session_id = ?1 AND isolated = 1)
+                     OR EXISTS (SELECT 1 FROM posthorn_retries WHERE session_id = ?1 AND isolated = 1)`
+
+export const RETURN_LEASE = `
+UPDATE posthorn_leases SET session_id = NULL, isolated = 0 WHERE lease_id = ? AND session_id = ?`
+
+export const RETURN_LEASES_OF_SESSION = `
+UPDATE posthorn_leases SET session_id = NULL, isolated = 0 WHERE session_id = ?`
+
+export const LEASES_OF_SESSION = `SELECT ${COLUMNS} FROM posthorn_leases WHERE session_id = ?`
+
+export const RETURN_LOST_LEASES = `
+UPDATE posthorn_leases SET session_id = NULL, isolated = 0, crashes = crashes + 1 WHERE session_id = ?`
+
+export const LEASES_FROM_OFFSET = `
+SELECT ${COLUMNS} FROM posthorn_leases WHERE subscription_id = ? AND partition = ? AND to_offset > ?`

@@ -1,0 +1,63 @@
+const COLUMNS = `retry_id AS retryId, subscription_id AS subscriptionId, partition, offset, attempt, crashes, isolated,
+       failures, event`
+
+export const INSERT_RETRY = `
+INSERT INTO posthorn_retries (subscription_id, partition, offset, due_at_ms, attempt, failures, event)
+VALUES (?, ?, ?, ?, ?, ?, ?)`
+
+export const DUE_RETRIES = `
+SELECT ${COLUMNS} FROM posthorn_retries
+ WHERE subscription_id = ? AND session_id IS NULL AND due_at_ms <= ? ORDER BY due_at_ms, retry_id LIMIT ?`
+
+export const NEXT_RETRY = `
+SELECT min(due_at_ms) AS dueAtMs FROM posthorn_retries WHERE subscription_id = ? AND session_id IS NULL`
+
+export const LEASE_RETRY = `UPDATE posthorn_retries SET lease_id = ?, session_id = ?, isolated = ? WHERE retry_id = ?`
+
+export const FIND_LEASED_RETRY = `
+SELECT ${COLUMNS} FROM posthorn_retries WHERE lease_id = ? AND session_id = ?`
+
+export const RETRY_AGAIN = `
+UPDATE posthorn_retries
+   SET due_at_ms = ?, attempt = attempt + 1, crashes = 0, isolated = 0, failures = ?, lease_id = NULL, session_id = NULL
+ WHERE retry_id = ?`
+
+export const RELEASE_RETRY = `
+UPDATE posthorn_retries SET lease_id = NULL, session_id = NULL, isolated = 0 WHERE retry_id = ?`
+
+export const DELETE_RETRY = `DELETE FROM posthorn_retries WHERE retry_id = ?`
+
+export const RETURN_RETRY = `
+UPDATE posthorn_retries SET lease_id = NULL, session_id = NULL, isolated = 0 WHERE lease_id = ? AND session_id = ?`
+
+export const RETURN_RETRIES_OF_SESSION = `
+UPDATE posthorn_retries SET lease_id = NULL, session_id = NULL, isolated = 0 WHERE session_id = ?`
+
+export const RETRIES_OF_SESSION = `SELECT ${COLUMNS} FROM posthorn_retries WHERE session_id = ?`
+
+export const RETURN_LOST_RETRIES = `
+UPDATE posthorn_retries SET lease_id = NULL, session_id = NULL, isolated = 0, crashes = crashes + 1 WHERE session_id = ?`
+
+export const DELETE_RETRIES_FROM_OFFSET = `
+DELETE FROM posthorn_retries WHERE subscription_id = ? AND partition = ? AND offset >= ? AND event IS NULL`
+
+export const DELETE_ALL_RETRIES = `DELETE FROM posthorn_retries WHERE subscription_id = ?`
+
+const DEAD_COLUMNS = `dead_letter_id AS id, partition, offset, reason, dead_at_ms AS deadAtMs, attempts, crashes,
+       failures, event`
+
+export const INSERT_DEAD_LETTER = `
+INSERT INTO posthorn_dead_letters
+  (subscription_id, partition, offset, reason, dead_at_ms, attempts, crashes, failures, event)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
+
+export const LIST_DEAD_LETTERS = `
+SELECT ${DEAD_COLUMNS} FROM posthorn_dead_letters
+ WHERE subscription_id = ? AND dead_letter_id > ? ORDER BY dead_letter_id LIMIT ?`
+
+export const FIND_DEAD_LETTER = `
+SELECT ${DEAD_COLUMNS} FROM posthorn_dead_letters WHERE subscription_id = ? AND dead_letter_id = ?`
+
+export const DELETE_DEAD_LETTER = `DELETE FROM posthorn_dead_letters WHERE subscription_id = ? AND dead_letter_id = ?`
+
+export const DELETE_ALL_DEAD_LETTERS = `DELETE FROM posthorn_dead_letters WHERE subscription_id = ?`

@@ -1,0 +1,170 @@
+/**
+ * The tables. Everything carries the prefix `posthorn_`, because the file may hold the user's own tables as well.
+ * Times are milliseconds since the Unix epoch. Offsets rise by one within a partition and are never used twice.
+ */
+export const SCHEMA = `
+CREATE TABLE posthorn_meta (
+  name  TEXT PRIMARY KEY,
+  value ANY
+) WITHOUT ROWID;
+
+CREATE TABLE posthorn_topics (
+  topic_id                INTEGER PRIMARY KEY AUTOINCREMENT,
+  name                    TEXT NOT NULL UNIQUE,
+  kind                    TEXT NOT NULL,
+  partitions              INTEGER NOT NULL,
+  deduplication_window_ms INTEGER NOT NULL,
+  retention_age_ms        INTEGER NOT NULL,
+  retention_bytes         INTEGER,
+  drop_unread             INTEGER NOT NULL,
+  max_backlog             INTEGER,
+  had_subscription        INTEGER NOT NULL DEFAULT 0
+);
+
+CREATE TABLE posthorn_partitions (
+  topic_id    INTEGER NOT NULL,
+  partition   INTEGER NOT NULL,
+  next_offset INTEGER NOT NULL,
+  PRIMARY KEY (topic_id, partition)
+) WITHOUT ROWID;
+
+-- One row a record batch. "data" is a JSON array of the messages' own CloudEvents attributes, "shared" the attributes
+-- that all of them have; "crc32" covers "data".
+CREATE TABLE posthorn_batches (
+  batch_id      INTEGER PRIMARY KEY,
+  topic_id      INTEGER NOT NULL,
+  partition     INTEGER NOT NULL,
+  base_offset   INTEGER NOT NULL,
+  count         INTEGER NOT NULL,
+  first_time_ms INTEGER NOT NULL,
+  last_time_ms  INTEGER NOT NULL,
+  crc32         INTEGER NOT NULL,
+  shared        TEXT NOT NULL,
+  data          BLOB NOT NULL
+);
+CREATE UNIQUE INDEX posthorn_batches_by_offset ON posthorn_batches (topic_id, partition, base_offset);
+
+-- Ids that publishers gave, remembered for the topic's window.
+CREATE TABLE posthorn_deduplication (
+  topic_id      INTEGER NOT NULL,
+  message_id    TEXT NOT NULL,
+  expires_at_ms INTEGER NOT NULL,
+  PRIMARY KEY (topic_id, message_id)
+) WITHOUT ROWID;
+CREATE INDEX posthorn_deduplication_by_expiry ON posthorn_deduplication (expires_at_ms);
+
+-- Messages that enter the log when they are due.
+CREATE TABLE posthorn_delayed (
+  delayed_id INTEGER PRIMARY KEY,
+  topic_id   INTEGER NOT NULL,
+  partition  INTEGER NOT NULL,
+  due_at_ms  INTEGER NOT NULL,
+  time_ms    INTEGER NOT NULL,
+  shared     TEXT NOT NULL,
+  own        TEXT NOT NULL
+);
+CREATE INDEX posthorn_delayed_by_due ON posthorn_delayed (due_at_ms);
+CREATE INDEX posthorn_delayed_by_topic ON posthorn_delayed (topic_id);
+
+CREATE TABLE posthorn_subscriptions (
+  subscription_id INTEGER PRIMARY KEY AUTOINCREMENT,
+  topic_id        INTEGER NOT NULL,
+  name            TEXT NOT NULL,
+  max_crashes     INTEGER NOT NULL,
+  paused          INTEGER NOT NULL DEFAULT 0,
+  UNIQUE (topic_id, name)
+);
+
+CREATE TABLE posthorn_cursors (
+  subscription_id INTEGER NOT NULL,
+  partition       INTEGER NOT NULL,
+  next_offset     INTEGER NOT NULL,
+  PRIMARY KEY (subscription_id, partition)
+) WITHOUT ROWID;
+
+-- A range [from_offset, to_offset) behind the cursor that is not wholly settled: leased by a session, or returned
+-- (session_id is null). Bit i of "settled" stands for from_offset + i. Lease ids are never used twice.
+CREATE TABLE posthorn_leases (
+  lease_id        INTEGER PRIMARY KEY,
+  subscription_id INTEGER NOT NULL,
+  partition       INTEGER NOT NULL,
+  from_offset     INTEGER NOT NULL,
+  to_offset       INTEGER NOT NULL,
+  settled         BLOB,
+  session_id      INTEGER,
+  crashes         INTEGER NOT NULL DEFAULT 0,
+  isolated        INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX posthorn_leases_by_range ON posthorn_leases (subscription_id, partition, from_offset);
+
+-- Single messages that failed and wait for their next attempt, or are leased for it (session_id is set). "event" is a
+-- copy of the message where the log may no longer have it.
+CREATE TABLE posthorn_retries (
+  retry_id        INTEGER PRIMARY KEY,
+  subscription_id INTEGER NOT NULL,
+  partition       INTEGER NOT NULL,
+  offset          INTEGER NOT NULL,
+  due_at_ms       INTEGER NOT NULL,
+  attempt         INTEGER NOT NULL,
+  crashes         INTEGER NOT NULL DEFAULT 0,
+  isolated        INTEGER NOT NULL DEFAULT 0,
+  failures        TEXT NOT NULL,
+  event           TEXT,
+  lease_id        INTEGER,
+  session_id      INTEGER
+);
+CREATE INDEX posthorn_retries_by_due ON posthorn_retries (subscription_id, due_at_ms) WHERE session_id IS NULL;
+CREATE INDEX posthorn_retries_by_offset ON posthorn_retries (subscription_id, partition, offset);
+CREATE INDEX posthorn_retries_by_lease ON posthorn_retries (lease_id) WHERE lease_id IS NOT NULL;
+
+CREATE TABLE posthorn_dead_letters (
+  dead_letter_id  INTEGER PRIMARY KEY AUTOINCREMENT,
+  subscription_id INTEGER NOT NULL,
+  partition       INTEGER NOT NULL,
+  offset          INTEGER NOT NULL,
+  reason          TEXT NOT NULL,
+  dead_at_ms      INTEGER NOT NULL,
+  attempts        INTEGER NOT NULL,
+  crashes         INTEGER NOT NULL,
+  failures        TEXT NOT NULL,
+  event           TEXT
+);
+CREATE INDEX posthorn_dead_letters_by_subscription ON posthorn_dead_letters (subscription_id, dead_letter_id);
+
+-- Processes that consume. Their leases live until lease_until_ms, which they push forward.
+CREATE TABLE posthorn_sessions (
+  session_id     INTEGER PRIMARY KEY AUTOINCREMENT,
+  host           TEXT NOT NULL,
+  pid            INTEGER NOT NULL,
+  started_at_ms  INTEGER NOT NULL,
+  lease_until_ms INTEGER NOT NULL
+);
+
+CREATE TABLE posthorn_session_subscriptions (
+  session_id      INTEGER NOT NULL,
+  subscription_id INTEGER NOT NULL,
+  PRIMARY KEY (session_id, subscription_id)
+) WITHOUT ROWID;
+
+-- Single messages, for people with an SQL prompt.
+CREATE VIEW posthorn_messages AS
+SELECT topics.name                                             AS topic,
+       batches.partition                                       AS partition,
+       batches.base_offset + message.key                       AS offset,
+       json_extract(message.value, '$.id')                     AS id,
+       json_extract(batches.shared, '$.type')                  AS type,
+       json_extract(message.value, '$.subject')                AS subject,
+       json_extract(message.value, '$.time')                   AS time,
+       json_extract(message.value, '$.data')                   AS data,
+       json_patch(batches.shared, message.value)               AS event
+  FROM posthorn_batches AS batches
+  JOIN posthorn_topics AS topics USING (topic_id),
+       json_each(CAST(batches.data AS TEXT)) AS message;
+`
+
+/** Brings a file of schema version `index + 1` to the next one. */
+export const MIGRATIONS: readonly string[] = []
+
+export const FIND_META_TABLE = `SELECT 1 AS found FROM sqlite_schema WHERE type = 'table' AND name = 'posthorn_meta'`
+export const READ_SCHEMA_VERSION = `SELECT value AS version FROM posthorn_meta WHERE name = 'schema_version'`
+export const WRITE_SCHEMA_VERSION = `INSERT OR REPLACE INTO posthorn_meta (name, value) VALUES ('schema_version', ?)`

@@ -1,0 +1,167 @@
+/**
+ * One connection to the file, and the only place that begins and ends transactions.
+ *
+ * Writers of one SQLite file exclude each other. SQLite's own busy handler sleeps 1, 2, 5, 10, ... ms between tries,
+ * which is far longer than our transactions last, so the connection waits by itself in steps of a tenth of a
+ * millisecond. A commit is durable (fsync) only when asked: leases and settlements may be lost with the machine's
+ * power, which costs a second delivery, while messages may not. A later durable commit makes earlier ones durable too,
+ * because the write-ahead log is one file in order.
+ */
+import { mkdirSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { DatabaseSync, type SQLInputValue } from 'node:sqlite'
+import { PosthornError } from '../../../errors.ts'
+import { IN_MEMORY, type SqliteAddress } from '../address.ts'
+import { describeFailure, isBusy } from './failure.ts'
+
+/** The part of a database connection that the store needs; the user's own connection fits it too. */
+export interface Statements {
+  run(sql: string, ...values: SQLInputValue[]): { changes: number | bigint; lastInsertRowid: number | bigint }
+  get<Row>(sql: string, ...values: SQLInputValue[]): Row | undefined
+  all<Row>(sql: string, ...values: SQLInputValue[]): Row[]
+}
+
+interface PreparedStatement {
+  run(...values: SQLInputValue[]): { changes: number | bigint; lastInsertRowid: number | bigint }
+  get(...values: SQLInputValue[]): unknown
+  all(...values: SQLInputValue[]): unknown[]
+}
+
+/** Prepares each SQL text once. All SQL is static, so the cache stays as small as the code. */
+export class StatementCache implements Statements {
+  readonly #prepare: (sql: string) => PreparedStatement
+  readonly #prepared = new Map<string, PreparedStatement>()
+
+  constructor(prepare: (sql: string) => PreparedStatement) {
+    this.#prepare = prepare
+  }
+
+  run(sql: string, ...values: SQLInputValue[]) {
+    return this.#statement(sql).run(...values)
+  }
+
+  get<Row>(sql: string, ...values: SQLInputValue[]): Row | undefined {
+    return this.#statement(sql).get(...values) as Row | undefined
+  }
+
+  all<Row>(sql: string, ...values: SQLInputValue[]): Row[] {
+    return this.#statement(sql).all(...values) as Row[]
+  }
+
+  #statement(sql: string): PreparedStatement {
+    let statement = this.#prepared.get(sql)
+    if (!statement) {
+      statement = this.#prepare(sql)
+      this.#prepared.set(sql, statement)
+    }
+    return statement
+  }
+}
+
+const BUSY_WAIT_MS_FIRST = 0.1
+const BUSY_WAIT_MS_MAX = 2
+const BUSY_LIMIT_MS = 10_000
+
+const sleepCell = new Int32Array(new SharedArrayBuffer(4))
+
+export class Connection extends StatementCache {
+  readonly file: string
+  readonly #database: DatabaseSync
+  #durable: boolean | undefined
+
+  private constructor(database: DatabaseSync, file: string) {
+    super((sql) => database.prepare(sql))
+    this.#database = database
+    this.file = file
+  }
+
+  /** Opens or creates the file. Throws a coded error, and leaves a file that is not ours as it was. */
+  static open(address: SqliteAddress): Connection {
+    const { file } = address
+    try {
+      if (file !== IN_MEMORY) mkdirSync(dirname(file), { recursive: true })
+      const database = new DatabaseSync(file, { timeout: 0 })
+      const connection = new Connection(database, file)
+      connection.#configure(address)
+      return connection
+    } catch (error) {
+      throw openFailure(error, file)
+    }
+  }
+
+  exec(sql: string): void {
+    this.#database.exec(sql)
+  }
+
+  /** Runs `work` in one write transaction, and rolls it back when it throws. */
+  write<T>(durable: boolean, work: () => T): T {
+    this.#setDurable(durable)
+    this.waitWhileBusy(() => this.#database.exec('BEGIN IMMEDIATE'))
+    try {
+      const result = work()
+      this.#database.exec('COMMIT')
+      return result
+    } catch (error) {
+      this.#rollBack()
+      throw describeFailure(error, this.file)
+    }
+  }
+
+  /** Runs `attempt` until another connection's lock no longer stops it. */
+  waitWhileBusy<T>(attempt: () => T): T {
+    let waitMs = BUSY_WAIT_MS_FIRST
+    let waitedMs = 0
+    for (;;) {
+      try {
+        return attempt()
+      } catch (error) {
+        if (!isBusy(error)) throw describeFailure(error, this.file)
+        if (waitedMs >= BUSY_LIMIT_MS) {
+          throw new PosthornError('POSTHORN_STORAGE_BUSY', { store: this.file, waitedMs: Math.round(waitedMs) })
+        }
+        Atomics.wait(sleepCell, 0, 0, waitMs)
+        waitedMs += waitMs
+        waitMs = Math.min(waitMs * 1.5, BUSY_WAIT_MS_MAX)
+      }
+    }
+  }
+
+  close(): void {
+    this.#database.close()
+  }
+
+  #configure({ file, maxBytes }: SqliteAddress): void {
+    if (file !== IN_MEMORY) {
+      const mode = this.waitWhileBusy(
+        () => this.#database.prepare('PRAGMA journal_mode = WAL').get() as { journal_mode: string },
+      )
+      if (mode.journal_mode !== 'wal') throw new PosthornError('POSTHORN_STORAGE_READ_ONLY', { file })
+    }
+    // Checkpoints run between commits, in checkpoint.ts, never inside of one that a publisher waits for.
+    this.#database.exec(
+      'PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864; PRAGMA foreign_keys = OFF',
+    )
+    if (maxBytes === undefined) return
+    const { page_size } = this.#database.prepare('PRAGMA page_size').get() as { page_size: number }
+    this.#database.exec(`PRAGMA max_page_count = ${Math.floor(maxBytes / page_size)}`)
+  }
+
+  #setDurable(durable: boolean): void {
+    if (durable === this.#durable) return
+    this.#database.exec(durable ? 'PRAGMA synchronous = FULL' : 'PRAGMA synchronous = NORMAL')
+    this.#durable = durable
+  }
+
+  #rollBack(): void {
+    // SQLite has rolled back by itself after some failures, such as a full disk.
+    if (this.#database.isTransaction) this.#database.exec('ROLLBACK')
+  }
+}
+
+function openFailure(error: unknown, file: string): PosthornError {
+  const code = (error as NodeJS.ErrnoException).code
+  if (code === 'EACCES' || code === 'EROFS' || code === 'EPERM') {
+    return new PosthornError('POSTHORN_STORAGE_READ_ONLY', { file }, { cause: error })
+  }
+  return describeFailure(error, file)
+}

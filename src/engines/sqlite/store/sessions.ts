@@ -1,0 +1,80 @@
+import { hostname } from 'node:os'
+import type { ConsumerState, SubscriptionRef } from '../../../engine.ts'
+import * as sql from '../sql/sessions.ts'
+import type { Statements } from './connection.ts'
+import type { Leases } from './leases.ts'
+
+interface SessionRow {
+  readonly sessionId: number
+  readonly host: string
+  readonly pid: number
+  readonly startedAtMs: number
+  readonly leaseUntilMs: number
+}
+
+/** Processes that consume, and the time until which their leases hold. */
+export class Sessions {
+  readonly #statements: Statements
+  readonly #leases: Leases
+
+  constructor(statements: Statements, leases: Leases) {
+    this.#statements = statements
+    this.#leases = leases
+  }
+
+  start(nowMs: number, leaseMs: number): number {
+    return Number(
+      this.#statements.run(sql.INSERT_SESSION, hostname(), process.pid, nowMs, nowMs + leaseMs).lastInsertRowid,
+    )
+  }
+
+  /** Returns whether the session was still there to be renewed. */
+  renew(sessionId: number, leaseUntilMs: number): boolean {
+    return Number(this.#statements.run(sql.RENEW_SESSION, leaseUntilMs, sessionId).changes) > 0
+  }
+
+  exists(sessionId: number): boolean {
+    return this.#statements.get(sql.FIND_SESSION, sessionId) !== undefined
+  }
+
+  /** Sessions other than `own` whose time is up. */
+  lost(nowMs: number, own: number): number[] {
+    return this.#statements.all<{ sessionId: number }>(sql.LOST_SESSIONS, nowMs, own).map((row) => row.sessionId)
+  }
+
+  /** When the next of the other sessions runs out, unless it is renewed. */
+  nextLossMs(own: number): number | undefined {
+    return this.#statements.get<{ atMs: number | null }>(sql.NEXT_LOSS, own)?.atMs ?? undefined
+  }
+
+  /** Ends a session that died: what it held is deliverable again, and its crash is counted. */
+  giveUp(sessionId: number, nowMs: number): void {
+    this.#leases.returnLost(
+      sessionId,
+      (subscriptionId) => this.#statements.get(sql.LIMITS_OF_SUBSCRIPTION, subscriptionId)!,
+      nowMs,
+    )
+    this.end(sessionId)
+  }
+
+  end(sessionId: number): void {
+    this.#statements.run(sql.DELETE_SESSION_SUBSCRIPTIONS, sessionId)
+    this.#statements.run(sql.DELETE_SESSION, sessionId)
+  }
+
+  addSubscription(sessionId: number, subscriptionId: number): void {
+    this.#statements.run(sql.ADD_SESSION_SUBSCRIPTION, sessionId, subscriptionId)
+  }
+
+  removeSubscription(sessionId: number, subscriptionId: number): void {
+    this.#statements.run(sql.REMOVE_SESSION_SUBSCRIPTION, sessionId, subscriptionId)
+  }
+
+  list(): ConsumerState[] {
+    return this.#statements.all<SessionRow>(sql.LIST_SESSIONS).map(({ sessionId, ...row }) => ({
+      ...row,
+      id: String(sessionId),
+      subscriptions: this.#statements.all<SubscriptionRef>(sql.SUBSCRIPTIONS_OF_SESSION, sessionId),
+    }))
+  }
+}

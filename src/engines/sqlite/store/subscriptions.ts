@@ -1,0 +1,122 @@
+import type { StartPosition, SubscriptionConfig, SubscriptionRef } from '../../../engine.ts'
+import { PosthornError } from '../../../errors.ts'
+import { DELETE_ALL_RETRIES } from '../sql/retries.ts'
+import * as sql from '../sql/subscriptions.ts'
+import type { Statements } from './connection.ts'
+import type { Log, TopicRow } from './log.ts'
+
+export interface SubscriptionRow {
+  readonly subscriptionId: number
+  readonly topicId: number
+  readonly paused: 0 | 1
+  readonly maxCrashes: number
+}
+
+export interface FreshPartition {
+  readonly partition: number
+  readonly cursor: number
+  readonly head: number
+}
+
+/** The subscriptions and how far each has taken its topic: one cursor a partition. */
+export class Subscriptions {
+  readonly #statements: Statements
+  readonly #log: Log
+
+  constructor(statements: Statements, log: Log) {
+    this.#statements = statements
+    this.#log = log
+  }
+
+  find({ topic, subscription }: SubscriptionRef): SubscriptionRow {
+    const { topicId } = this.#log.topic(topic)
+    const row = this.#statements.get<SubscriptionRow>(sql.FIND_SUBSCRIPTION, topicId, subscription)
+    if (!row) throw new PosthornError('POSTHORN_SUBSCRIPTION_NOT_FOUND', { topic, subscription })
+    return row
+  }
+
+  ensure(config: SubscriptionConfig): void {
+    const topic = this.#log.topic(config.topic)
+    const stored = this.#statements.get<SubscriptionRow>(sql.FIND_SUBSCRIPTION, topic.topicId, config.subscription)
+    if (stored) {
+      if (stored.maxCrashes === config.maxCrashes) return
+      this.#statements.run(sql.UPDATE_SUBSCRIPTION, config.maxCrashes, stored.subscriptionId)
+      return
+    }
+    this.#statements.run(sql.INSERT_SUBSCRIPTION, topic.topicId, config.subscription, config.maxCrashes)
+    const { subscriptionId } = this.find(config)
+    // What was published while nobody listened goes to the first subscription, whichever process starts first.
+    const start = config.start ?? { at: topic.hadSubscription ? 'latest' : 'earliest' }
+    for (let partition = 0; partition < topic.partitions; partition++) {
+      const offset = this.locate(topic, partition, start) ?? this.#log.nextOffset(topic.topicId, partition)
+      this.#statements.run(sql.INSERT_CURSOR, subscriptionId, partition, offset)
+    }
+    this.#statements.run(sql.MARK_HAD_SUBSCRIPTION, topic.topicId)
+  }
+
+  /** The offset that a position means in a partition; undefined where it speaks of another partition. */
+  locate(topic: TopicRow, partition: number, position: StartPosition): number | undefined {
+    const next = this.#log.nextOffset(topic.topicId, partition)
+    if ('offset' in position) {
+      if (position.partition !== undefined && position.partition !== partition) return undefined
+      return Math.min(next, Math.max(this.#firstKept(topic, partition, next), position.offset))
+    }
+    if ('timeMs' in position) return this.#locateTime(topic, partition, position.timeMs) ?? next
+    return position.at === 'latest' ? next : this.#firstKept(topic, partition, next)
+  }
+
+  moveCursor(subscriptionId: number, partition: number, offset: number): void {
+    this.#statements.run(sql.MOVE_CURSOR, offset, subscriptionId, partition)
+  }
+
+  freshPartitions(subscriptionId: number, topicId: number): FreshPartition[] {
+    return this.#statements.all<FreshPartition>(sql.FRESH_PARTITIONS, subscriptionId, topicId)
+  }
+
+  /** Whether a pull would find something; undefined when the subscription is gone. */
+  hasWork(subscriptionId: number, nowMs: number): boolean | undefined {
+    const row = this.#statements.get<{ found: 0 | 1 }>(sql.LOOK_FOR_WORK, subscriptionId, nowMs)
+    return row && row.found === 1
+  }
+
+  setPaused(subscriptionId: number, paused: boolean): void {
+    this.#statements.run(sql.SET_PAUSED, Number(paused), subscriptionId)
+  }
+
+  idsOfTopic(topicId: number): number[] {
+    const rows = this.#statements.all<{ subscriptionId: number }>(sql.SUBSCRIPTION_IDS_OF_TOPIC, topicId)
+    return rows.map((row) => row.subscriptionId)
+  }
+
+  /** The lowest offset that the subscription may still have to read. */
+  floor(subscriptionId: number, partition: number): number {
+    return this.#statements.get<{ floor: number }>(sql.FLOOR, subscriptionId, partition)!.floor
+  }
+
+  delete(subscriptionId: number): void {
+    for (const statement of [
+      sql.DELETE_CURSORS,
+      sql.DELETE_SUBSCRIPTION_LEASES,
+      DELETE_ALL_RETRIES,
+      sql.DELETE_SUBSCRIPTION_DEAD_LETTERS,
+      sql.DELETE_SUBSCRIPTION_SESSIONS,
+      sql.DELETE_SUBSCRIPTION,
+    ]) {
+      this.#statements.run(statement, subscriptionId)
+    }
+  }
+
+  #firstKept(topic: TopicRow, partition: number, next: number): number {
+    const row = this.#statements.get<{ offset: number | null }>(sql.FIRST_KEPT_OFFSET, topic.topicId, partition)
+    return row?.offset ?? next
+  }
+
+  #locateTime(topic: TopicRow, partition: number, timeMs: number): number | undefined {
+    const found = this.#statements.get<{ batchId: number }>(sql.FIRST_BATCH_AT_TIME, topic.topicId, partition, timeMs)
+    const batch = found && this.#log.readBatch(found.batchId)
+    if (!batch) return undefined
+    const own = JSON.parse(new TextDecoder().decode(batch.data)) as { time: string }[]
+    const place = own.findIndex((event) => Date.parse(event.time) >= timeMs)
+    return batch.baseOffset + Math.max(0, place)
+  }
+}

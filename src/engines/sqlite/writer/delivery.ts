@@ -1,0 +1,134 @@
+import { PosthornError } from '../../../errors.ts'
+import type { WireError, WireGrant, WireSegment } from '../protocol.ts'
+import type { PlannedGrant, SourceRow } from '../store/leases.ts'
+import { isIntact, MessageReader } from '../store/message-reader.ts'
+import type { Store } from '../store/store.ts'
+import { toWire } from '../wire-error.ts'
+import type { Shipments } from './shipments.ts'
+
+/** Offsets of a grant that cannot be handed over: damaged, or deleted since they were leased. */
+interface Unreadable {
+  readonly from: number
+  readonly to: number
+  readonly damage?: PosthornError
+}
+
+export interface Delivery {
+  readonly grants: readonly WireGrant[]
+  readonly damaged: readonly WireError[]
+}
+
+const BATCHES_PER_LOOK = 256
+
+/** Turns leased ranges into messages on their way to the event loop. Runs after the leases have been committed. */
+export class Deliverer {
+  readonly #store: Store
+  readonly #shipments: Shipments
+  readonly #reader: MessageReader
+
+  constructor(store: Store, shipments: Shipments) {
+    this.#store = store
+    this.#shipments = shipments
+    this.#reader = new MessageReader(store.log)
+  }
+
+  deliver(
+    source: SourceRow,
+    topic: string,
+    sessionId: number,
+    plans: readonly PlannedGrant[],
+    nowMs: number,
+  ): Delivery {
+    const grants: WireGrant[] = []
+    const damaged: WireError[] = []
+    for (const plan of plans) {
+      const unreadable: Unreadable[] = []
+      const grant = this.#read(source, topic, plan, unreadable)
+      if (unreadable.length > 0) this.#settleUnreadable(source, sessionId, plan, unreadable, nowMs)
+      for (const { damage } of unreadable) if (damage) damaged.push(toWire(damage))
+      if (grant.segments.length > 0 || grant.kept) grants.push(grant)
+    }
+    return { grants, damaged }
+  }
+
+  #read(source: SourceRow, topic: string, plan: PlannedGrant, unreadable: Unreadable[]): WireGrant {
+    const { ranges, event, ...rest } = plan
+    const kept = this.#keptEvent(source, plan)
+    if (kept) return { ...rest, segments: [], kept }
+    const segments: WireSegment[] = []
+    for (const [from, to] of ranges)
+      this.#readRange(source.topicId, topic, plan.partition, from, to, segments, unreadable)
+    return { ...rest, segments }
+  }
+
+  // A retry is one message of a batch: it is cut out here, so that the event loop need not decode the batch for it.
+  #keptEvent(source: SourceRow, plan: PlannedGrant): WireGrant['kept'] {
+    const offset = plan.ranges[0]![0]
+    if (plan.event !== undefined) return { offset, event: plan.event }
+    if (plan.attempt === 1) return undefined
+    const event = this.#reader.eventText(source.topicId, plan.partition, offset)
+    return event === undefined ? undefined : { offset, event }
+  }
+
+  #readRange(
+    topicId: number,
+    topic: string,
+    partition: number,
+    from: number,
+    to: number,
+    segments: WireSegment[],
+    unreadable: Unreadable[],
+  ): void {
+    let offset = from
+    while (offset < to) {
+      const places = this.#store.log.findBatches(topicId, partition, offset, BATCHES_PER_LOOK)
+      for (const place of places) {
+        if (place.baseOffset >= to) break
+        if (place.baseOffset > offset) unreadable.push({ from: offset, to: place.baseOffset })
+        const start = Math.max(offset, place.baseOffset)
+        const end = Math.min(to, place.baseOffset + place.count)
+        const batch = this.#ship(topicId, partition, place.baseOffset, place.batchId)
+        if (batch === undefined)
+          unreadable.push({ from: start, to: end, damage: damageOf(topic, partition, start, end) })
+        else segments.push({ batch, from: start - place.baseOffset, to: end - place.baseOffset })
+        offset = end
+      }
+      if (places.length < BATCHES_PER_LOOK) break
+    }
+    if (offset < to) unreadable.push({ from: offset, to })
+  }
+
+  // Row ids are used again once a batch is deleted; a partition's offsets never are, so they name the batch.
+  #ship(topicId: number, partition: number, baseOffset: number, batchId: number): number | undefined {
+    const name = `${topicId}/${partition}/${baseOffset}`
+    const known = this.#shipments.find(name)
+    if (known !== undefined) return known
+    const row = this.#store.log.readBatch(batchId)
+    if (!row || !isIntact(row)) return undefined
+    return this.#shipments.ship(name, { baseOffset, shared: row.shared, data: row.data })
+  }
+
+  #settleUnreadable(
+    source: SourceRow,
+    sessionId: number,
+    plan: PlannedGrant,
+    unreadable: readonly Unreadable[],
+    nowMs: number,
+  ): void {
+    this.#store.connection.write(false, () => {
+      for (const { from, to, damage } of unreadable) {
+        if (damage) {
+          const { name, message, code } = damage
+          const failure = { attempt: plan.attempt, atMs: nowMs, name, message, code }
+          this.#store.leases.buryDamaged(source, plan.lease, sessionId, from, to, failure, nowMs)
+        } else {
+          this.#store.leases.settle(source, sessionId, { lease: plan.lease, acked: [from, to], exceptions: [] }, nowMs)
+        }
+      }
+    })
+  }
+}
+
+function damageOf(topic: string, partition: number, from: number, to: number): PosthornError {
+  return new PosthornError('POSTHORN_BATCH_CORRUPT', { topic, partition, from, to: to - 1 })
+}

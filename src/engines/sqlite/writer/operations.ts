@@ -1,0 +1,206 @@
+import type { LeaseId, Settlement } from '../../../engine.ts'
+import { PosthornError } from '../../../errors.ts'
+import type { Command, WireGroup, WireOutcome } from '../protocol.ts'
+import type { Store, StoreAdmin } from '../store/store.ts'
+import { toWire } from '../wire-error.ts'
+import type { Session } from './session.ts'
+import type { Sources } from './sources.ts'
+
+/** One thing to do in a turn, with what the turn has to know about it. */
+export interface Operation {
+  /** Undefined when nobody waits for an answer. */
+  readonly call?: number
+  /** Runs in the turn's write transaction, or by itself before it. */
+  readonly transactional: boolean
+  /** The transaction must be on stable storage before it is answered. */
+  readonly durable: boolean
+  /** About how much it adds to the file. */
+  readonly bytes: number
+  run(): unknown
+  /** Once it has run: whether other processes may be waiting for what it did. */
+  concernsOthers(): boolean
+}
+
+const READS: ReadonlySet<string> = new Set([
+  'topics',
+  'subscriptions',
+  'consumers',
+  'peek',
+  'deadLetters',
+  'checkIntegrity',
+])
+
+/** Turns commands into operations. */
+export class Operations {
+  readonly #store: Store
+  readonly #sources: Sources
+  readonly #session: Session
+
+  constructor(store: Store, sources: Sources, session: Session) {
+    this.#store = store
+    this.#sources = sources
+    this.#session = session
+  }
+
+  prepare(commands: readonly Command[], nowMs: number): Operation[] {
+    const operations: Operation[] = []
+    for (const command of commands) {
+      const operation = this.#prepare(command, nowMs)
+      if (operation) operations.push(operation)
+    }
+    return operations
+  }
+
+  #prepare(command: Command, nowMs: number): Operation | undefined {
+    switch (command.kind) {
+      case 'append':
+        return this.#append(command.call, command.groups, nowMs)
+      case 'settle':
+        return this.#settle(command.call, command.source, command.settlements, nowMs)
+      case 'pull':
+        this.#park(command.source, command)
+        return undefined
+      case 'unpull':
+        this.#park(command.source, undefined)
+        return undefined
+      case 'ensureTopic':
+        return ensuring(command.call, () => this.#store.log.ensureTopic(command.config))
+      case 'ensureSubscription':
+        return ensuring(command.call, () => this.#store.subscriptionRows.ensure(command.config))
+      case 'openSource':
+        return this.#openSource(command, nowMs)
+      case 'closeSource':
+        return this.#closeSource(command.call, command.source)
+      case 'admin':
+        return this.#admin(command, nowMs)
+      case 'wake':
+        return { transactional: false, durable: false, bytes: 0, run() {}, concernsOthers: () => true }
+      default:
+        return undefined
+    }
+  }
+
+  #append(call: number, groups: readonly WireGroup[], nowMs: number): Operation {
+    return {
+      call,
+      transactional: true,
+      durable: true,
+      bytes: groups.reduce((sum, group) => sum + sizeOf(group), 0),
+      run: () => groups.map((group) => this.#appendGroup(group, nowMs)),
+      concernsOthers: () => true,
+    }
+  }
+
+  #appendGroup(group: WireGroup, nowMs: number): WireOutcome {
+    try {
+      return this.#store.log.append(group, nowMs)
+    } catch (error) {
+      if (!(error instanceof PosthornError)) throw error
+      return { refused: toWire(error) }
+    }
+  }
+
+  #settle(call: number, number: number, settlements: readonly Settlement[], nowMs: number): Operation {
+    let released = false
+    return {
+      call,
+      transactional: true,
+      durable: false,
+      bytes: 0,
+      run: () => {
+        released = settlements.some(({ exceptions }) => exceptions.some(({ kind }) => kind === 'release'))
+        return this.#settleAll(number, settlements, nowMs)
+      },
+      concernsOthers: () => released,
+    }
+  }
+
+  #settleAll(number: number, settlements: readonly Settlement[], nowMs: number): LeaseId[] {
+    const source = this.#sources.get(number)
+    if (!source) return settlements.map(({ lease }) => lease)
+    const fenced: LeaseId[] = []
+    for (const settlement of settlements) {
+      const outcome = this.#store.leases.settle(source, this.#session.id, settlement, nowMs)
+      if (outcome === 'fenced') fenced.push(settlement.lease)
+      if (outcome !== 'open') source.leases.delete(settlement.lease)
+    }
+    if (source.kind === 'queue')
+      this.#store.retention.trimQueue(source.topicId, source.subscriptionId, source.partitions)
+    return fenced
+  }
+
+  #park(number: number, pull: { readonly messagesMax: number; readonly bytesMax: number } | undefined): void {
+    const source = this.#sources.get(number)
+    if (source) source.pull = pull
+  }
+
+  // The session is opened by itself, before the turn's transaction, whose roll-back it must survive.
+  #openSource(command: Extract<Command, { kind: 'openSource' }>, nowMs: number): Operation {
+    const { call, source: number, options } = command
+    return {
+      call,
+      transactional: false,
+      durable: false,
+      bytes: 0,
+      run: () => {
+        const { subscriptionId, topicId } = this.#store.subscriptionRows.find(options)
+        const { kind, partitions } = this.#store.log.topic(options.topic)
+        this.#session.open(nowMs, this.#sources)
+        this.#store.connection.write(false, () =>
+          this.#store.sessions.addSubscription(this.#session.id, subscriptionId),
+        )
+        const { topic, subscription } = options
+        this.#sources.add({
+          number,
+          topic,
+          subscription,
+          subscriptionId,
+          topicId,
+          kind,
+          partitions,
+          leases: new Set(),
+          pull: undefined,
+        })
+      },
+      concernsOthers: () => false,
+    }
+  }
+
+  #closeSource(call: number, number: number): Operation {
+    return {
+      call,
+      transactional: true,
+      durable: false,
+      bytes: 0,
+      run: () => {
+        const source = this.#sources.get(number)
+        if (!source) return
+        source.pull = undefined
+        for (const lease of source.leases) this.#store.leases.return(lease, this.#session.id)
+        this.#store.sessions.removeSubscription(this.#session.id, source.subscriptionId)
+        this.#sources.remove(number)
+      },
+      concernsOthers: () => true,
+    }
+  }
+
+  #admin({ call, operation, values }: Extract<Command, { kind: 'admin' }>, nowMs: number): Operation {
+    const reads = READS.has(operation)
+    const run =
+      operation === 'applyRetention'
+        ? () => this.#store.retention.apply(nowMs)
+        : () => (this.#store[operation as keyof StoreAdmin] as AnyAdminCall).call(this.#store, nowMs, ...values)
+    return { call, transactional: !reads, durable: !reads, bytes: 0, run, concernsOthers: () => !reads }
+  }
+}
+
+type AnyAdminCall = (nowMs: number, ...values: readonly unknown[]) => unknown
+
+function ensuring(call: number, run: () => void): Operation {
+  return { call, transactional: true, durable: true, bytes: 0, run, concernsOthers: () => false }
+}
+
+function sizeOf(group: WireGroup): number {
+  const runs = group.runs.reduce((sum, run) => sum + run.data.length, 0)
+  return runs + group.singles.reduce((sum, single) => sum + single.own.length, 0)
+}
