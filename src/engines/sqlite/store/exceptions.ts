@@ -85,6 +85,13 @@ export class Exceptions {
     )
   }
 
+  buryRetry(row: RetryRow, topicId: number, reason: DeadReason, failure: Failure, nowMs: number): void {
+    const { subscriptionId, partition, offset, attempt: attempts, crashes, event } = row
+    const failures = [...failuresOf(row), failure]
+    this.bury({ subscriptionId, topicId, partition, offset, reason, attempts, crashes, failures, event }, nowMs)
+    this.delete(row)
+  }
+
   due(subscriptionId: number, nowMs: number, limit: number): RetryRow[] {
     return this.#statements.all<RetryRow>(sql.DUE_RETRIES, subscriptionId, nowMs, limit)
   }

@@ -2,7 +2,7 @@ import { hostname } from 'node:os'
 import type { ConsumerState, SubscriptionRef } from '../../../engine.ts'
 import * as sql from '../sql/sessions.ts'
 import type { Statements } from './connection.ts'
-import type { Leases } from './leases.ts'
+import type { Recall } from './recall.ts'
 
 interface SessionRow {
   readonly sessionId: number
@@ -15,11 +15,11 @@ interface SessionRow {
 /** Processes that consume, and the time until which their leases hold. */
 export class Sessions {
   readonly #statements: Statements
-  readonly #leases: Leases
+  readonly #recall: Recall
 
-  constructor(statements: Statements, leases: Leases) {
+  constructor(statements: Statements, recall: Recall) {
     this.#statements = statements
-    this.#leases = leases
+    this.#recall = recall
   }
 
   start(nowMs: number, leaseMs: number): number {
@@ -49,7 +49,7 @@ export class Sessions {
 
   /** Ends a session that died: what it held is deliverable again, and its crash is counted. */
   giveUp(sessionId: number, nowMs: number): void {
-    this.#leases.returnLost(
+    this.#recall.fromLostSession(
       sessionId,
       (subscriptionId) => this.#statements.get(sql.LIMITS_OF_SUBSCRIPTION, subscriptionId)!,
       nowMs,

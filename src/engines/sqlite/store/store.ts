@@ -10,13 +10,16 @@ import type { SqliteAddress } from '../address.ts'
 import * as sql from '../sql/inspection.ts'
 import { Connection } from './connection.ts'
 import { Exceptions, failuresOf } from './exceptions.ts'
+import { Granting } from './granting.ts'
 import { Inspection } from './inspection.ts'
-import { Leases } from './leases.ts'
+import { LeaseRows } from './leases.ts'
 import { Log } from './log.ts'
 import { MessageReader } from './message-reader.ts'
 import { migrate } from './migrate.ts'
+import { Recall } from './recall.ts'
 import { Retention } from './retention.ts'
 import { Sessions } from './sessions.ts'
+import { Settling } from './settling.ts'
 import { Subscriptions } from './subscriptions.ts'
 
 /** The admin calls as they run inside of the thread: at once, in a transaction of their own. */
@@ -33,7 +36,10 @@ export class Store implements StoreAdmin {
   readonly log: Log
   readonly subscriptionRows: Subscriptions
   readonly exceptions: Exceptions
-  readonly leases: Leases
+  readonly leases: LeaseRows
+  readonly granting: Granting
+  readonly settling: Settling
+  readonly recall: Recall
   readonly sessions: Sessions
   readonly retention: Retention
   readonly #inspection: Inspection
@@ -43,8 +49,11 @@ export class Store implements StoreAdmin {
     this.log = new Log(connection)
     this.subscriptionRows = new Subscriptions(connection, this.log)
     this.exceptions = new Exceptions(connection, new MessageReader(this.log))
-    this.leases = new Leases(connection, this.log, this.subscriptionRows, this.exceptions)
-    this.sessions = new Sessions(connection, this.leases)
+    this.leases = new LeaseRows(connection)
+    this.granting = new Granting(this.leases, this.log, this.subscriptionRows, this.exceptions)
+    this.settling = new Settling(this.leases, this.exceptions)
+    this.recall = new Recall(this.leases, this.exceptions)
+    this.sessions = new Sessions(connection, this.recall)
     this.retention = new Retention(connection, this.subscriptionRows)
     this.#inspection = new Inspection(connection, this.log)
   }
@@ -53,7 +62,9 @@ export class Store implements StoreAdmin {
     const connection = Connection.open(address)
     try {
       migrate(connection)
-      return new Store(connection)
+      const store = new Store(connection)
+      connection.write(false, () => store.leases.reserveIds())()
+      return store
     } catch (error) {
       connection.close()
       throw error
@@ -121,7 +132,7 @@ export class Store implements StoreAdmin {
     for (let partition = 0; partition < topic.partitions; partition++) {
       const offset = this.subscriptionRows.locate(topic, partition, position)
       if (offset === undefined) continue
-      this.leases.revokeFrom(subscriptionId, partition, offset)
+      this.recall.from(subscriptionId, partition, offset)
       this.subscriptionRows.moveCursor(subscriptionId, partition, offset)
     }
   }
@@ -142,7 +153,7 @@ export class Store implements StoreAdmin {
     for (const subscriptionId of this.subscriptionRows.idsOfTopic(topic.topicId)) {
       this.exceptions.deleteAll(subscriptionId)
       for (let partition = 0; partition < topic.partitions; partition++) {
-        this.leases.revokeFrom(subscriptionId, partition, 0)
+        this.recall.from(subscriptionId, partition, 0)
         this.subscriptionRows.moveCursor(subscriptionId, partition, this.log.nextOffset(topic.topicId, partition))
       }
     }

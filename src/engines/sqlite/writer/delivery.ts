@@ -120,9 +120,14 @@ export class Deliverer {
         if (damage) {
           const { name, message, code } = damage
           const failure = { attempt: plan.attempt, atMs: nowMs, name, message, code }
-          this.#store.leases.buryDamaged(source, plan.lease, sessionId, from, to, failure, nowMs)
+          this.#store.settling.buryDamaged(source, plan.lease, sessionId, from, to, failure, nowMs)
         } else {
-          this.#store.leases.settle(source, sessionId, { lease: plan.lease, acked: [from, to], exceptions: [] }, nowMs)
+          this.#store.settling.settle(
+            source,
+            sessionId,
+            { lease: plan.lease, acked: [from, to], exceptions: [] },
+            nowMs,
+          )
         }
       }
     })

@@ -120,7 +120,7 @@ export class Operations {
     if (!source) return settlements.map(({ lease }) => lease)
     const fenced: LeaseId[] = []
     for (const settlement of settlements) {
-      const outcome = this.#store.leases.settle(source, this.#session.id, settlement, nowMs)
+      const outcome = this.#store.settling.settle(source, this.#session.id, settlement, nowMs)
       if (outcome === 'fenced') fenced.push(settlement.lease)
       if (outcome !== 'open') source.leases.delete(settlement.lease)
     }
@@ -176,7 +176,7 @@ export class Operations {
         const source = this.#sources.get(number)
         if (!source) return
         source.pull = undefined
-        for (const lease of source.leases) this.#store.leases.return(lease, this.#session.id)
+        for (const lease of source.leases) this.#store.recall.release(lease, this.#session.id)
         this.#store.sessions.removeSubscription(this.#session.id, source.subscriptionId)
         this.#sources.remove(number)
       },

@@ -50,14 +50,13 @@ export class Session {
   /** Starts the session, unless there is one. */
   open(nowMs: number, sources: Sources): void {
     if (this.#id !== 0) return
-    const { connection, leases, sessions } = this.#store
+    const { connection, sessions } = this.#store
     const started = connection.write(false, () => {
       const id = sessions.start(nowMs, this.#leaseMs)
       for (const { subscriptionId } of sources.all()) sessions.addSubscription(id, subscriptionId)
-      return { id, useIds: leases.needsIds ? leases.reserveIds() : undefined }
+      return id
     })
-    this.#id = started.id
-    started.useIds?.()
+    this.#id = started
     this.#renewedAtMs = nowMs
   }
 
@@ -65,7 +64,7 @@ export class Session {
   end(): boolean {
     if (this.#id === 0) return false
     this.#store.connection.write(false, () => {
-      this.#store.leases.returnAll(this.#id)
+      this.#store.recall.releaseAll(this.#id)
       this.#store.sessions.end(this.#id)
     })
     this.#id = 0

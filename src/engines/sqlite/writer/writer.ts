@@ -118,7 +118,7 @@ export class Writer {
     const plans = new Map<OpenSource, readonly PlannedGrant[]>()
     for (const source of this.#sources.waiting(this.#store, nowMs)) {
       const { messagesMax, bytesMax } = source.pull!
-      const plan = this.#store.leases.grant(source, this.#session.id, messagesMax, bytesMax, nowMs)
+      const plan = this.#store.granting.grant({ source, sessionId: this.#session.id, messagesMax, bytesMax, nowMs })
       if (plan.length > 0) plans.set(source, plan)
     }
     return plans

@@ -1,0 +1,94 @@
+import type { Failure, LeaseId, SettledException, Settlement } from '../../../engine.ts'
+import type { Exceptions, RetryRow } from './exceptions.ts'
+import { bitsOf, type LeaseRow, type LeaseRows, type SourceRow } from './leases.ts'
+import { SettledBits } from './settled-bits.ts'
+
+/** `fenced`: nothing was recorded, because the lease is not or no longer the session's. */
+export type SettleOutcome = 'open' | 'ended' | 'fenced'
+
+/** Records what became of messages. The only way by which a leased message ends. */
+export class Settling {
+  readonly #rows: LeaseRows
+  readonly #exceptions: Exceptions
+
+  constructor(rows: LeaseRows, exceptions: Exceptions) {
+    this.#rows = rows
+    this.#exceptions = exceptions
+  }
+
+  /** Records what became of a lease's messages, and says whether that was all of them. */
+  settle(source: SourceRow, sessionId: number, settlement: Settlement, nowMs: number): SettleOutcome {
+    const { lease, acked, exceptions } = settlement
+    const plain = exceptions.length === 0 && acked.length === 2
+    if (plain && this.#rows.deleteWhole(lease, sessionId, acked[0]!, acked[1]!)) return 'ended'
+    const row = this.#rows.find(lease, sessionId)
+    if (row) return this.#settleRange(source, row, settlement, nowMs)
+    const retry = this.#exceptions.leased(lease, sessionId)
+    return retry ? this.#settleRetry(source, retry, settlement, nowMs) : 'fenced'
+  }
+
+  /** Settles offsets that cannot be read as dead letters without content. */
+  buryDamaged(
+    source: SourceRow,
+    lease: LeaseId,
+    sessionId: number,
+    from: number,
+    to: number,
+    failure: Failure,
+    nowMs: number,
+  ): void {
+    const exceptions: SettledException[] = []
+    for (let offset = from; offset < to; offset++) exceptions.push({ offset, kind: 'dead', reason: 'damaged', failure })
+    this.settle(source, sessionId, { lease, acked: [], exceptions }, nowMs)
+  }
+
+  #settleRange(source: SourceRow, row: LeaseRow, settlement: Settlement, nowMs: number): SettleOutcome {
+    const bits = bitsOf(row)
+    for (let place = 0; place < settlement.acked.length; place += 2) {
+      bits.settleRange(settlement.acked[place]!, settlement.acked[place + 1]!)
+    }
+    for (const exception of settlement.exceptions) {
+      if (bits.settle(exception.offset)) this.#except(source, row, exception, nowMs)
+    }
+    return this.#rows.update(row, bits) ? 'open' : 'ended'
+  }
+
+  #except(source: SourceRow, row: LeaseRow, exception: SettledException, nowMs: number): void {
+    const { offset } = exception
+    const { subscriptionId, partition, crashes } = row
+    if (exception.kind === 'release') {
+      this.#rows.insertReturned(row, new SettledBits(offset, offset + 1, null))
+    } else if (exception.kind === 'retry') {
+      this.#exceptions.retry(subscriptionId, partition, offset, exception.dueAtMs, [exception.failure])
+    } else {
+      const { reason, failure } = exception
+      const { topicId } = source
+      this.#exceptions.bury(
+        { subscriptionId, topicId, partition, offset, reason, attempts: 1, crashes, failures: [failure] },
+        nowMs,
+      )
+    }
+  }
+
+  #settleRetry(source: SourceRow, row: RetryRow, settlement: Settlement, nowMs: number): SettleOutcome {
+    const exception = settlement.exceptions.find(({ offset }) => offset === row.offset)
+    if (!exception) {
+      if (!covers(settlement.acked, row.offset)) return 'open'
+      this.#exceptions.delete(row)
+    } else if (exception.kind === 'release') {
+      this.#exceptions.release(row)
+    } else if (exception.kind === 'retry') {
+      this.#exceptions.retryAgain(row, exception.dueAtMs, exception.failure)
+    } else {
+      this.#exceptions.buryRetry(row, source.topicId, exception.reason, exception.failure, nowMs)
+    }
+    return 'ended'
+  }
+}
+
+function covers(acked: readonly number[], offset: number): boolean {
+  for (let place = 0; place < acked.length; place += 2) {
+    if (acked[place]! <= offset && offset < acked[place + 1]!) return true
+  }
+  return false
+}
