@@ -74,8 +74,17 @@ export type Command = { readonly nowMs?: number } & (
       readonly source: number
       readonly settlements: readonly Settlement[]
     }
-  | { readonly kind: 'pull'; readonly source: number; readonly messagesMax: number; readonly bytesMax: number }
+  | {
+      readonly kind: 'pull'
+      readonly source: number
+      /** Counts the pulls of the source, so that an answer can be told from that to a pull given up before. */
+      readonly pull: number
+      readonly messagesMax: number
+      readonly bytesMax: number
+    }
   | { readonly kind: 'unpull'; readonly source: number }
+  /** Gives back leases that came after their pull was given up. */
+  | { readonly kind: 'giveBack'; readonly source: number; readonly leases: readonly LeaseId[] }
   | { readonly kind: 'ensureTopic'; readonly call: number; readonly config: TopicConfig }
   | { readonly kind: 'ensureSubscription'; readonly call: number; readonly config: SubscriptionConfig }
   | { readonly kind: 'openSource'; readonly call: number; readonly source: number; readonly options: WireSourceOptions }
@@ -123,13 +132,17 @@ export interface Turn {
   readonly results: readonly CallResult[]
   readonly grants: readonly PullResult[]
   readonly damaged: readonly { readonly source: number; readonly error: WireError }[]
-  /** All leases granted so far are void, for this reason. */
-  readonly sessionLost?: {
-    readonly reason: string
-    readonly held: readonly { readonly source: number; readonly leases: readonly LeaseId[] }[]
-  }
+  readonly lost?: LostLeases
+  /** What failed in the background, where no call can be told. */
+  readonly trouble?: WireError
   /** With held time: when the thread wants to be told that time has come. */
   readonly alarmAtMs?: number
+}
+
+/** Leases that are void, by source, and why. */
+export interface LostLeases {
+  readonly reason: string
+  readonly held: readonly { readonly source: number; readonly leases: readonly LeaseId[] }[]
 }
 
 export type CallResult =
@@ -137,5 +150,5 @@ export type CallResult =
   | { readonly call: number; readonly error: WireError }
 
 export type PullResult =
-  | { readonly source: number; readonly grants: readonly WireGrant[] }
-  | { readonly source: number; readonly error: WireError }
+  | { readonly source: number; readonly pull: number; readonly grants: readonly WireGrant[] }
+  | { readonly source: number; readonly pull: number; readonly error: WireError }

@@ -4,7 +4,7 @@ import type { Command, WireGroup, WireOutcome } from '../protocol.ts'
 import type { Store, StoreAdmin } from '../store/store.ts'
 import { toWire } from '../wire-error.ts'
 import type { Session } from './session.ts'
-import type { Sources } from './sources.ts'
+import type { Sources, WaitingPull } from './sources.ts'
 
 /** One thing to do in a turn, with what the turn has to know about it. */
 export interface Operation {
@@ -17,6 +17,8 @@ export interface Operation {
   /** About how much it adds to the file. */
   readonly bytes: number
   run(): unknown
+  /** Once its transaction is committed: changes what is kept in memory, which no roll-back would undo. */
+  committed?(): void
   /** Once it has run: whether other processes may be waiting for what it did. */
   concernsOthers(): boolean
 }
@@ -60,6 +62,8 @@ export class Operations {
       case 'pull':
         this.#park(command.source, command)
         return undefined
+      case 'giveBack':
+        return this.#giveBack(command.source, command.leases)
       case 'unpull':
         this.#park(command.source, undefined)
         return undefined
@@ -68,7 +72,7 @@ export class Operations {
       case 'ensureSubscription':
         return ensuring(command.call, () => this.#store.subscriptionRows.ensure(command.config))
       case 'openSource':
-        return this.#openSource(command, nowMs)
+        return this.#openSource(command)
       case 'closeSource':
         return this.#closeSource(command.call, command.source)
       case 'admin':
@@ -102,6 +106,7 @@ export class Operations {
 
   #settle(call: number, number: number, settlements: readonly Settlement[], nowMs: number): Operation {
     let released = false
+    let ended: LeaseId[] = []
     return {
       call,
       transactional: true,
@@ -109,33 +114,38 @@ export class Operations {
       bytes: 0,
       run: () => {
         released = settlements.some(({ exceptions }) => exceptions.some(({ kind }) => kind === 'release'))
-        return this.#settleAll(number, settlements, nowMs)
+        ended = []
+        return this.#settleAll(number, settlements, ended, nowMs)
+      },
+      committed: () => {
+        const leases = this.#sources.get(number)?.leases
+        for (const lease of ended) leases?.delete(lease)
       },
       concernsOthers: () => released,
     }
   }
 
-  #settleAll(number: number, settlements: readonly Settlement[], nowMs: number): LeaseId[] {
+  #settleAll(number: number, settlements: readonly Settlement[], ended: LeaseId[], nowMs: number): LeaseId[] {
     const source = this.#sources.get(number)
     if (!source) return settlements.map(({ lease }) => lease)
     const fenced: LeaseId[] = []
     for (const settlement of settlements) {
       const outcome = this.#store.settling.settle(source, this.#session.id, settlement, nowMs)
       if (outcome === 'fenced') fenced.push(settlement.lease)
-      if (outcome !== 'open') source.leases.delete(settlement.lease)
+      if (outcome !== 'open') ended.push(settlement.lease)
     }
     if (source.kind === 'queue')
       this.#store.retention.trimQueue(source.topicId, source.subscriptionId, source.partitions)
     return fenced
   }
 
-  #park(number: number, pull: { readonly messagesMax: number; readonly bytesMax: number } | undefined): void {
+  #park(number: number, pull: WaitingPull | undefined): void {
     const source = this.#sources.get(number)
     if (source) source.pull = pull
   }
 
   // The session is opened by itself, before the turn's transaction, whose roll-back it must survive.
-  #openSource(command: Extract<Command, { kind: 'openSource' }>, nowMs: number): Operation {
+  #openSource(command: Extract<Command, { kind: 'openSource' }>): Operation {
     const { call, source: number, options } = command
     return {
       call,
@@ -145,7 +155,7 @@ export class Operations {
       run: () => {
         const { subscriptionId, topicId } = this.#store.subscriptionRows.find(options)
         const { kind, partitions } = this.#store.log.topic(options.topic)
-        this.#session.open(nowMs, this.#sources)
+        this.#session.open(this.#sources)
         this.#store.connection.write(false, () =>
           this.#store.sessions.addSubscription(this.#session.id, subscriptionId),
         )
@@ -184,13 +194,30 @@ export class Operations {
     }
   }
 
+  #giveBack(number: number, leases: readonly LeaseId[]): Operation {
+    return {
+      transactional: true,
+      durable: false,
+      bytes: 0,
+      run: () => {
+        for (const lease of leases) this.#store.leases.return(lease, this.#session.id)
+      },
+      committed: () => {
+        for (const lease of leases) this.#sources.get(number)?.leases.delete(lease)
+      },
+      concernsOthers: () => true,
+    }
+  }
+
   #admin({ call, operation, values }: Extract<Command, { kind: 'admin' }>, nowMs: number): Operation {
     const reads = READS.has(operation)
     const run =
       operation === 'applyRetention'
         ? () => this.#store.retention.apply(nowMs)
         : () => (this.#store[operation as keyof StoreAdmin] as AnyAdminCall).call(this.#store, nowMs, ...values)
-    return { call, transactional: !reads, durable: !reads, bytes: 0, run, concernsOthers: () => !reads }
+    if (!reads) return { call, transactional: true, durable: true, bytes: 0, run, concernsOthers: () => true }
+    const read = () => this.#store.connection.read(run)
+    return { call, transactional: false, durable: false, bytes: 0, run: read, concernsOthers: () => false }
   }
 }
 

@@ -5,13 +5,19 @@ import type { SourceRow } from '../store/leases.ts'
 import type { Store } from '../store/store.ts'
 import { toWire } from '../wire-error.ts'
 
+export interface WaitingPull {
+  readonly pull: number
+  readonly messagesMax: number
+  readonly bytesMax: number
+}
+
 export interface OpenSource extends SourceRow, SubscriptionRef {
   readonly number: number
   readonly partitions: number
   /** Leases granted to it and not known to have ended. */
   readonly leases: Set<LeaseId>
   /** The pull that waits, if any. */
-  pull: { readonly messagesMax: number; readonly bytesMax: number } | undefined
+  pull: WaitingPull | undefined
 }
 
 /** The sources that this process has open, and their waiting pulls. */
@@ -41,30 +47,36 @@ export class Sources {
 
   /** Whether any waiting pull would find something. */
   haveWork(store: Store, nowMs: number): boolean {
-    return this.waiting(store, nowMs).length > 0
+    const { found, orphaned } = this.waiting(store, nowMs)
+    return found.length + orphaned.length > 0
   }
 
-  /** The sources whose waiting pull would find something. A pull on a deleted subscription fails. */
-  waiting(store: Store, nowMs: number): OpenSource[] {
+  /** The sources whose waiting pull would find something, and those whose subscription is gone. */
+  waiting(store: Store, nowMs: number): { found: OpenSource[]; orphaned: OpenSource[] } {
     const found: OpenSource[] = []
+    const orphaned: OpenSource[] = []
     for (const source of this.#open.values()) {
       if (!source.pull) continue
       const hasWork = store.subscriptionRows.hasWork(source.subscriptionId, nowMs)
       if (hasWork) found.push(source)
-      else if (hasWork === undefined) this.#fail(source, notFound(source))
+      else if (hasWork === undefined) orphaned.push(source)
     }
-    return found
+    return { found, orphaned }
   }
 
-  /** All leases of all sources are void: takes them from the sources. */
-  takeLeases(): { source: number; leases: LeaseId[] }[] {
-    const taken = [...this.#open.values()].map(({ number, leases }) => ({ source: number, leases: [...leases] }))
-    for (const { leases } of this.#open.values()) leases.clear()
-    return taken.filter(({ leases }) => leases.length > 0)
+  /** Takes leases that are void from the sources: all of them, or those that `isVoid`. */
+  takeLeases(isVoid: (lease: LeaseId) => boolean = () => true): { source: number; leases: LeaseId[] }[] {
+    const taken: { source: number; leases: LeaseId[] }[] = []
+    for (const source of this.#open.values()) {
+      const leases = [...source.leases].filter(isVoid)
+      for (const lease of leases) source.leases.delete(lease)
+      if (leases.length > 0) taken.push({ source: source.number, leases })
+    }
+    return taken
   }
 
   failWaiting(error: PosthornError): void {
-    for (const source of this.#open.values()) if (source.pull) this.#fail(source, error)
+    for (const source of this.#open.values()) this.fail(source, error)
   }
 
   takeFailures(): PullResult[] {
@@ -73,9 +85,23 @@ export class Sources {
     return failures
   }
 
-  #fail(source: OpenSource, error: PosthornError): void {
+  /** Rejects the source's pull, if one waits. */
+  fail(source: OpenSource, error: PosthornError): void {
+    if (!source.pull) return
+    this.#failures.push({ source: source.number, pull: source.pull.pull, error: toWire(error) })
     source.pull = undefined
-    this.#failures.push({ source: source.number, error: toWire(error) })
+  }
+
+  failOrphaned(source: OpenSource): void {
+    this.fail(source, notFound(source))
+  }
+
+  /** Whether another source of this process reads the same subscription. */
+  hasTwin({ number, subscriptionId }: OpenSource): boolean {
+    for (const other of this.#open.values()) {
+      if (other.number !== number && other.subscriptionId === subscriptionId) return true
+    }
+    return false
   }
 }
 

@@ -13,11 +13,12 @@ import type { Clock, Timer } from '../../../environment/index.ts'
 import { PosthornError } from '../../../errors.ts'
 import { Liveness } from '../liveness.ts'
 import type { CallResult, Command, PullResult, ThreadData, Turn, WireError } from '../protocol.ts'
+import { describeFailure } from '../store/failure.ts'
 import type { PlannedGrant } from '../store/leases.ts'
 import { Store } from '../store/store.ts'
 import { toWire } from '../wire-error.ts'
 import { Checkpoints } from './checkpoints.ts'
-import { Deliverer } from './delivery.ts'
+import { Deliverer, type Delivery } from './delivery.ts'
 import { Housekeeping } from './housekeeping.ts'
 import { type Operation, Operations } from './operations.ts'
 import { Session } from './session.ts'
@@ -62,13 +63,35 @@ export class Writer {
   /** Carries out the commands, and whatever else has become due. */
   turn(commands: readonly Command[]): void {
     if (this.#closed) return
-    const nowMs = this.#clock.now()
     const closing = commands.find((command) => command.kind === 'close')
+    try {
+      this.#take(commands)
+    } catch (error) {
+      this.#fail(commands, error)
+    }
+    if (closing) this.#close(closing.call)
+  }
+
+  #take(commands: readonly Command[]): void {
+    const nowMs = this.#clock.now()
     const operations = this.#operations.prepare(commands, nowMs)
     const lost = this.#session.keep(nowMs, this.#sources)
     operations.push(...this.#housekeeping.due(nowMs))
     this.#finish(this.#carryOut(operations, nowMs), lost, nowMs)
-    if (closing) this.#close(closing.call)
+  }
+
+  // The file could not even be read. Nothing has been said in this turn, so every command gets the error.
+  #fail(commands: readonly Command[], error: unknown): void {
+    const failure = toWire(describeFailure(error, this.#store.connection.file))
+    const calls = commands.flatMap((command) => ('call' in command && command.kind !== 'close' ? [command.call] : []))
+    this.#sources.failWaiting(failure)
+    this.#say({
+      results: calls.map((call) => ({ call, error: failure })),
+      grants: this.#sources.takeFailures(),
+      damaged: [],
+      ...this.#shipments.take(),
+    })
+    this.#housekeeping.setAlarmAfterFailure()
   }
 
   #carryOut(operations: readonly Operation[], nowMs: number): Outcome {
@@ -90,7 +113,7 @@ export class Writer {
     const durable = operations.some((operation) => operation.durable)
     const { results, plans } = this.#store.connection.write(durable, () => ({
       results: operations.flatMap(run),
-      plans: this.#grant(nowMs),
+      plans: this.#grant(outcome.plans, nowMs),
     }))
     outcome.results.push(...results)
     for (const [source, plan] of plans) outcome.plans.set(source, plan)
@@ -102,7 +125,7 @@ export class Writer {
     if (operations.length <= 1) {
       const [operation] = operations
       if (operation?.call !== undefined) outcome.results.push({ call: operation.call, error: toWire(error) })
-      else this.#failPulls(error)
+      else this.#sources.failWaiting(toWire(error))
       return
     }
     for (const operation of operations) {
@@ -114,9 +137,12 @@ export class Writer {
     }
   }
 
-  #grant(nowMs: number): Map<OpenSource, readonly PlannedGrant[]> {
-    const plans = new Map<OpenSource, readonly PlannedGrant[]>()
+  #grant(granted: Outcome['plans'], nowMs: number): Outcome['plans'] {
+    const plans: Outcome['plans'] = new Map()
+    // Leases of no session would never be taken back.
+    if (this.#session.id === 0) return plans
     for (const source of this.#sources.waiting(this.#store, nowMs)) {
+      if (granted.has(source)) continue
       const { messagesMax, bytesMax } = source.pull!
       const plan = this.#store.granting.grant({ source, sessionId: this.#session.id, messagesMax, bytesMax, nowMs })
       if (plan.length > 0) plans.set(source, plan)
@@ -126,20 +152,22 @@ export class Writer {
 
   #finish({ results, plans }: Outcome, sessionLost: string | undefined, nowMs: number): void {
     const held = sessionLost === undefined ? [] : this.#sources.takeLeases()
-    const grants: PullResult[] = this.#sources.takeFailures()
+    const grants: PullResult[] = []
     const damaged: { source: number; error: WireError }[] = []
     let again = false
     for (const [source, plan] of plans) {
-      const delivery = this.#deliverer.deliver(source, source.topic, this.#session.id, plan, nowMs)
+      for (const { lease } of plan) source.leases.add(lease)
+      const delivery = this.#deliver(source, plan, nowMs)
+      if (!delivery) continue
       for (const error of delivery.damaged) damaged.push({ source: source.number, error })
       if (delivery.grants.length === 0) {
         again = true
         continue
       }
       source.pull = undefined
-      for (const { lease } of delivery.grants) source.leases.add(lease)
       grants.push({ source: source.number, grants: delivery.grants })
     }
+    grants.push(...this.#sources.takeFailures())
     const alarmAtMs = this.#housekeeping.setAlarm(again)
     this.#say({
       results,
@@ -150,6 +178,19 @@ export class Writer {
       ...(alarmAtMs !== undefined && { alarmAtMs }),
     })
     this.#checkpoint()
+  }
+
+  // What cannot be read now is given back, or else given back when the source closes.
+  #deliver(source: OpenSource, plan: readonly PlannedGrant[], nowMs: number): Delivery | undefined {
+    try {
+      return this.#deliverer.deliver(source, source.topic, this.#session.id, plan, nowMs)
+    } catch (error) {
+      this.#sources.fail(source, toWire(describeFailure(error, this.#store.connection.file)))
+      this.#store.connection.write(false, () => {
+        for (const { lease } of plan) this.#store.recall.release(lease, this.#session.id)
+      })
+      return undefined
+    }
   }
 
   #say(turn: Turn): void {
@@ -166,17 +207,6 @@ export class Writer {
         if (!this.#closed && this.#checkpoints.isDue(true)) this.#checkpoints.run()
       })
     }
-  }
-
-  #failPulls(error: unknown): void {
-    this.#sources.failWaiting(
-      error instanceof PosthornError
-        ? error
-        : new PosthornError('POSTHORN_STORAGE_FAILED', {
-            store: this.#store.connection.file,
-            problem: String(error),
-          }),
-    )
   }
 
   #close(call: number): void {
