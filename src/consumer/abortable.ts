@@ -1,0 +1,29 @@
+/**
+ * A signal that costs nothing until it is looked at. Most handlers never read it, and an AbortController each would be
+ * the most expensive part of a delivery.
+ */
+export class Abortable {
+  #controller: AbortController | undefined = undefined
+  #aborted = false
+  #reason: unknown = undefined
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController()
+      if (this.#aborted) this.#controller.abort(this.#reason)
+    }
+    return this.#controller.signal
+  }
+
+  get aborted(): boolean {
+    return this.#aborted
+  }
+
+  /** Only the first reason counts. */
+  abort(reason: unknown): void {
+    if (this.#aborted) return
+    this.#aborted = true
+    this.#reason = reason
+    this.#controller?.abort(reason)
+  }
+}

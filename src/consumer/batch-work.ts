@@ -1,0 +1,147 @@
+/**
+ * Hands messages to a handler in batches. A batch is due when it is full, or when its first message has waited for
+ * `waitMs` since it was granted. One timer, set for the oldest message, brings the runner back when a wait is over.
+ * A suspect is a batch of its own.
+ */
+import type { StoredEvent } from '../engine.ts'
+import type { Timer } from '../environment/index.ts'
+import { BatchDelivery, type BatchItem } from './batch-delivery.ts'
+import { isInstance } from './failure.ts'
+import type { GrantLedger } from './grant-ledger.ts'
+import type { Work } from './runner.ts'
+import type { BatchHandler, CheckEvent } from './settings.ts'
+import { checkedEvent } from './single-work.ts'
+import { InvalidEvent } from './verdict.ts'
+import type { WorkTools } from './work-tools.ts'
+
+export class BatchWork implements Work<BatchDelivery> {
+  readonly #tools: WorkTools
+  readonly #handler: BatchHandler
+  readonly #size: number
+  readonly #waitMs: number
+  #timer: Timer | undefined = undefined
+
+  constructor(tools: WorkTools, handler: BatchHandler, batch: { size: number; waitMs: number }) {
+    this.#tools = tools
+    this.#handler = handler
+    this.#size = batch.size
+    this.#waitMs = batch.waitMs
+  }
+
+  next(nowMs: number, running: number): BatchDelivery | undefined {
+    const { buffer } = this.#tools
+    if (buffer.held)
+      return this.#batch(
+        this.#items(nowMs, 1, () => buffer.takeSuspect(running)),
+        nowMs,
+      )
+    while (this.#due(nowMs)) {
+      const batch = this.#batch(
+        this.#items(nowMs, this.#size, () => buffer.take()),
+        nowMs,
+      )
+      if (batch !== undefined) return batch
+    }
+    return undefined
+  }
+
+  invoke(batch: BatchDelivery): unknown {
+    const { handleBatch, checkEvent } = this.#handler
+    if (checkEvent !== undefined) return this.#checkAndHandle(checkEvent, batch)
+    return handleBatch(present(batch.events), batch)
+  }
+
+  succeeded(batch: BatchDelivery, nowMs: number): void {
+    const { finisher } = this.#tools
+    for (const [position, { ledger, index }] of batch.items.entries()) {
+      if (batch.failed.has(position)) finisher.fail(ledger, index, batch.failed.get(position), nowMs)
+      else finisher.ack(ledger, index)
+    }
+  }
+
+  failed(batch: BatchDelivery, thrown: unknown, nowMs: number): void {
+    const { finisher } = this.#tools
+    for (const [position, { ledger, index }] of batch.items.entries()) {
+      if (batch.failed.has(position)) finisher.fail(ledger, index, batch.failed.get(position), nowMs)
+      else if (batch.aborted) finisher.release(ledger, index)
+      else finisher.fail(ledger, index, thrown, nowMs)
+    }
+  }
+
+  timedOut(batch: BatchDelivery, nowMs: number): void {
+    const error = this.#tools.overrun.report(placeOf(batch))
+    this.failed(batch, error, nowMs)
+    batch.abort(error)
+  }
+
+  endedLate(batch: BatchDelivery, durationMs: number): void {
+    this.#tools.overrun.reportEnd(placeOf(batch), durationMs)
+  }
+
+  started(): void {
+    this.#tools.onStarted()
+  }
+
+  stop(): void {
+    this.#timer?.cancel()
+    this.#timer = undefined
+  }
+
+  #due(nowMs: number): boolean {
+    const { buffer } = this.#tools
+    const oldestMs = buffer.oldestArrivedAtMs
+    if (oldestMs === undefined) return false
+    if (buffer.count >= this.#size) return true
+    const leftMs = oldestMs + this.#waitMs - nowMs
+    if (leftMs > 0 && this.#timer === undefined) this.#wakeIn(leftMs)
+    return leftMs <= 0
+  }
+
+  #wakeIn(delayMs: number): void {
+    this.#timer = this.#tools.environment.clock.setTimer(delayMs, () => {
+      this.#timer = undefined
+      this.#tools.onStartable()
+    })
+  }
+
+  #items(nowMs: number, countMax: number, take: () => GrantLedger | undefined): BatchItem[] {
+    const items: BatchItem[] = []
+    while (items.length < countMax) {
+      const ledger = take()
+      if (ledger === undefined) break
+      const index = ledger.next - 1
+      if (!this.#tools.finisher.expire(ledger, index, nowMs)) items.push({ ledger, index })
+    }
+    return items
+  }
+
+  #batch(items: readonly BatchItem[], nowMs: number): BatchDelivery | undefined {
+    if (items.length === 0) return undefined
+    return new BatchDelivery(items, this.#tools.settings, nowMs + this.#tools.settings.timeoutMs)
+  }
+
+  async #checkAndHandle(checkEvent: CheckEvent, batch: BatchDelivery): Promise<void> {
+    const checked = await Promise.allSettled(batch.events.map(async (event) => checkedEvent(checkEvent, event!)))
+    // The timeout covers the check: what was told to stop in the meantime is not started any more.
+    batch.signal.throwIfAborted()
+    for (const [position, result] of checked.entries()) {
+      if (result.status === 'rejected') batch.failed.set(position, invalid(result.reason))
+    }
+    batch.replaceEvents(checked.map((result) => (result.status === 'fulfilled' ? result.value : undefined)))
+    const events = present(batch.events)
+    if (events.length > 0) await this.#handler.handleBatch(events, batch)
+  }
+}
+
+function invalid(reason: unknown): InvalidEvent {
+  return isInstance(reason, InvalidEvent) ? reason : new InvalidEvent(reason)
+}
+
+function present(events: readonly (StoredEvent | undefined)[]): StoredEvent[] {
+  return events.filter((event) => event !== undefined)
+}
+
+function placeOf(batch: BatchDelivery) {
+  const { ledger, index } = batch.items[0]!
+  return { messages: batch.items.length, partition: ledger.grant.partition, offset: ledger.message(index).offset }
+}

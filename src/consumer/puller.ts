@@ -1,0 +1,110 @@
+/**
+ * Fetches messages ahead of the handlers. At most one `pull` is under way; while it is, handlers go on with what is
+ * buffered. `poke` is called whenever a handler took something, and asks the engine again once the buffer is low.
+ *
+ * States: idle; pulling; pausing (the engine failed: 100 ms, doubling to 5 s, for ever); stopped, which is final.
+ * Nothing is fetched while too many finished messages wait to be recorded: they are kept in memory.
+ */
+import type { Grant, Source } from '../engine.ts'
+import { type Clock, pause } from '../environment/index.ts'
+import type { Outage } from './outage.ts'
+import { messagesWanted, type Pace, refillBelow } from './prefetch.ts'
+
+const UNRECORDED_MAX = 10_000
+const PULL_BYTES_MAX = 4 * 1024 * 1024
+
+// A source that answers with nothing though nobody asked it to stop is not asked again at once.
+const EMPTY_PAUSE_MS = 100
+
+/** What the puller goes by. */
+export interface Demand {
+  pace(): Pace
+  /** Handler calls under way. */
+  running(): number
+  /** Messages that were fetched and not started. */
+  buffered(): number
+  /** Messages that finished and are not recorded. */
+  unrecorded(): number
+}
+
+export class Puller {
+  readonly #source: Source
+  readonly #clock: Clock
+  readonly #outage: Outage
+  readonly #demand: Demand
+  readonly #onGrants: (grants: readonly Grant[]) => void
+  readonly #stop = new AbortController()
+  #lastPulled = 0
+  #refillBelow = 1
+  #active = false
+  #ended: Promise<void> = Promise.resolve()
+
+  constructor(
+    source: Source,
+    clock: Clock,
+    outage: Outage,
+    demand: Demand,
+    onGrants: (grants: readonly Grant[]) => void,
+  ) {
+    this.#source = source
+    this.#clock = clock
+    this.#outage = outage
+    this.#demand = demand
+    this.#onGrants = onGrants
+  }
+
+  /** Fetches more if there is room. Cheap: called for every message that is started. */
+  poke(): void {
+    if (this.#active || !this.#wanting()) return
+    this.#active = true
+    this.#ended = this.#run()
+  }
+
+  /** Resolves once no pull is under way and none will be. */
+  async stop(): Promise<void> {
+    this.#stop.abort()
+    await this.#ended
+  }
+
+  #wanting(): boolean {
+    const demand = this.#demand
+    if (demand.buffered() >= this.#refillBelow) return false
+    return demand.unrecorded() <= UNRECORDED_MAX && !this.#stop.signal.aborted
+  }
+
+  async #run(): Promise<void> {
+    while (this.#wanting()) {
+      const grants = await this.#pull()
+      this.#adapt(messagesIn(grants))
+      if (grants.length > 0) this.#onGrants(grants)
+    }
+    this.#active = false
+  }
+
+  async #pull(): Promise<readonly Grant[]> {
+    // The handlers' pace may have changed since the last pull.
+    this.#adapt(this.#lastPulled)
+    if (!this.#wanting()) return []
+    const demand = this.#demand
+    const messagesMax = messagesWanted(demand.pace(), demand.running(), demand.buffered())
+    const limits = { messagesMax, bytesMax: PULL_BYTES_MAX }
+    try {
+      const grants = await this.#source.pull(limits, this.#stop.signal)
+      this.#outage.ended()
+      if (grants.length === 0) await pause(this.#clock, EMPTY_PAUSE_MS, this.#stop.signal)
+      return grants
+    } catch (error) {
+      if (!this.#stop.signal.aborted) await pause(this.#clock, this.#outage.failed(error), this.#stop.signal)
+      return []
+    }
+  }
+
+  #adapt(lastPulled: number): void {
+    this.#lastPulled = lastPulled
+    this.#refillBelow = refillBelow(this.#demand.pace(), lastPulled)
+  }
+}
+
+function messagesIn(grants: readonly Grant[]): number {
+  return grants.reduce((count, grant) => count + grant.messages.length, 0)
+}

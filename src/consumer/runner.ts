@@ -1,0 +1,175 @@
+/**
+ * Runs handlers, so many at once. A *slot* is one place of that concurrency; a *lane* is the async loop that holds a
+ * slot, runs one handler after another in it, and ends when there is nothing to start. `fill` opens lanes; it is
+ * called whenever something may have become startable: messages came, a turn or a suspect ended, a slot was freed.
+ *
+ * Handlers that return no promise finish within the loop, without recursion and without a trip through the microtask
+ * queue; a turn budget keeps them from holding up the event loop.
+ *
+ * A handler that outruns its timeout is abandoned: its slot leaves the list of running ones at once, its delivery is
+ * settled as failed, and its lane, if the handler ever ends, ends without effect. So a handler that never ends costs
+ * the memory of its own promise and nothing else.
+ */
+import type { Clock, Timer } from '../environment/index.ts'
+import type { Abortable } from './abortable.ts'
+import { DurationAverage } from './prefetch.ts'
+import { RunningList, Slot } from './running-list.ts'
+import { TurnBudget } from './turn-budget.ts'
+
+/** What the runner runs: single deliveries or batches. */
+export interface Work<Run extends Abortable> {
+  /** Takes what is to be started next beside `running` others; undefined when there is nothing now. */
+  next(nowMs: number, running: number): Run | undefined
+  invoke(run: Run): unknown
+  succeeded(run: Run, nowMs: number): void
+  failed(run: Run, thrown: unknown, nowMs: number): void
+  timedOut(run: Run, nowMs: number): void
+  /** A handler that had been abandoned has ended after all. */
+  endedLate(run: Run, durationMs: number): void
+  /** Something was started: there is more room for what can be fetched. */
+  started(): void
+  /** Nothing will be started any more. */
+  stop?(): void
+}
+
+export class Runner<Run extends Abortable> {
+  readonly durations = new DurationAverage()
+  /** When a handler last ended, in milliseconds since the epoch. */
+  lastEndedAtMs = 0
+  readonly #work: Work<Run>
+  readonly #clock: Clock
+  readonly #concurrency: number
+  readonly #timeoutMs: number
+  readonly #running = new RunningList<Run>()
+  readonly #budget: TurnBudget
+  #timer: Timer | undefined = undefined
+  #filling = false
+  #onIdle: (() => void) | undefined = undefined
+
+  constructor(work: Work<Run>, clock: Clock, limits: { concurrency: number; timeoutMs: number }) {
+    this.#work = work
+    this.#clock = clock
+    this.#concurrency = limits.concurrency
+    this.#timeoutMs = limits.timeoutMs
+    this.#budget = new TurnBudget(() => this.fill())
+  }
+
+  get running(): number {
+    return this.#running.count
+  }
+
+  runs(): readonly Run[] {
+    return this.#running.slots().flatMap((slot) => slot.run ?? [])
+  }
+
+  /** Starts what can be started. */
+  fill(): void {
+    // A handler that runs synchronously can lead back here.
+    if (this.#filling) return
+    this.#filling = true
+    try {
+      while (this.#openLane());
+    } finally {
+      this.#filling = false
+    }
+  }
+
+  /** Resolves once nothing runs. */
+  idle(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.#running.count === 0) resolve()
+      else this.#onIdle = resolve
+    })
+  }
+
+  /** Sets no timer any more, and minds no more what still runs: it ends without effect. */
+  stop(): void {
+    for (const slot of this.#running.slots()) this.#abandon(slot)
+    this.#timer?.cancel()
+    this.#timer = undefined
+    this.#work.stop?.()
+  }
+
+  #openLane(): boolean {
+    if (this.#running.count >= this.#concurrency) return false
+    const slot = new Slot<Run>()
+    this.#begin(slot, this.#clock.now())
+    if (slot.run === undefined) return false
+    void this.#lane(slot)
+    return true
+  }
+
+  async #lane(slot: Slot<Run>): Promise<void> {
+    while (slot.run !== undefined) {
+      let failed = false
+      let thrown: unknown
+      try {
+        const result = this.#work.invoke(slot.run)
+        if (mayBeThenable(result)) await result
+      } catch (error) {
+        failed = true
+        thrown = error
+      }
+      if (slot.abandoned) return this.#endLate(slot, slot.run)
+      const nowMs = this.#clock.now()
+      this.#end(slot, nowMs)
+      if (failed) this.#work.failed(slot.run, thrown, nowMs)
+      else this.#work.succeeded(slot.run, nowMs)
+      this.#begin(slot, nowMs)
+    }
+    if (this.#running.count === 0) this.#onIdle?.()
+  }
+
+  #begin(slot: Slot<Run>, nowMs: number): void {
+    slot.run = this.#mayBegin(nowMs) ? this.#work.next(nowMs, this.#running.count) : undefined
+    if (slot.run === undefined) return
+    slot.startedAtMs = nowMs
+    slot.deadlineMs = nowMs + this.#timeoutMs
+    this.#running.append(slot)
+    if (this.#timer === undefined) this.#setTimer(this.#timeoutMs)
+    this.#work.started()
+  }
+
+  // Settling the delivery before may have led to `fill`, which has used the freed place.
+  #mayBegin(nowMs: number): boolean {
+    return this.#running.count < this.#concurrency && this.#budget.spend(nowMs)
+  }
+
+  #end(slot: Slot<Run>, nowMs: number): void {
+    this.#running.remove(slot)
+    this.durations.observe(nowMs - slot.startedAtMs)
+    this.lastEndedAtMs = nowMs
+  }
+
+  #endLate(slot: Slot<Run>, run: Run): void {
+    this.#work.endedLate(run, this.#clock.now() - slot.startedAtMs)
+  }
+
+  #setTimer(delayMs: number): void {
+    this.#timer = this.#clock.setTimer(delayMs, () => this.#expire())
+  }
+
+  // The timer is left to fire when its slot has long been reused: moving it with each delivery would cost more.
+  #expire(): void {
+    this.#timer = undefined
+    const nowMs = this.#clock.now()
+    for (let slot = this.#running.first; slot !== undefined && slot.deadlineMs <= nowMs; slot = this.#running.first) {
+      this.#abandon(slot)
+      this.durations.observe(nowMs - slot.startedAtMs)
+      if (slot.run !== undefined) this.#work.timedOut(slot.run, nowMs)
+    }
+    const { first } = this.#running
+    if (first !== undefined && this.#timer === undefined) this.#setTimer(first.deadlineMs - nowMs)
+    this.fill()
+  }
+
+  #abandon(slot: Slot<Run>): void {
+    slot.abandoned = true
+    this.#running.remove(slot)
+    if (this.#running.count === 0) this.#onIdle?.()
+  }
+}
+
+function mayBeThenable(result: unknown): boolean {
+  return result !== null && (typeof result === 'object' || typeof result === 'function')
+}

@@ -1,0 +1,135 @@
+import { setImmediate } from 'node:timers/promises'
+import type {
+  Engine,
+  Grant,
+  LeaseId,
+  SettledException,
+  Settlement,
+  Source,
+  SourceOptions,
+  StoredMessage,
+} from '../../src/engine.ts'
+
+export interface Pull {
+  readonly messagesMax: number
+  readonly bytesMax: number
+}
+
+/** A source that does as it is told: hands out what `offer` was given, and keeps what it is told about it. */
+export class FakeSource implements Source {
+  readonly pulls: Pull[] = []
+  readonly settlements: Settlement[][] = []
+  closes = 0
+  options: SourceOptions | undefined
+  /** Answers to the next `settle` calls; afterwards they succeed. */
+  readonly settleAnswers: (() => Promise<readonly LeaseId[]>)[] = []
+  /** Answers to the next `pull` calls; afterwards they hand out what was offered. */
+  readonly pullAnswers: (() => Promise<readonly Grant[]>)[] = []
+  /** What `close` waits for. */
+  closing: Promise<void> = Promise.resolve()
+  #offered: Grant[] = []
+  #wake: (() => void) | undefined
+
+  /** Makes grants available: all of them to the pull under way, or to the next one. */
+  offer(...grants: Grant[]): void {
+    this.#offered.push(...grants)
+    this.#wake?.()
+  }
+
+  lose(leases: readonly LeaseId[], reason = 'the session ran out'): void {
+    this.options?.onLeasesLost(leases, reason)
+  }
+
+  async pull(limits: Pull, signal: AbortSignal): Promise<readonly Grant[]> {
+    this.pulls.push(limits)
+    const answer = this.pullAnswers.shift()
+    if (answer !== undefined) return answer()
+    while (this.#offered.length === 0 && !signal.aborted) await this.#offer(signal)
+    return this.#offered.splice(0)
+  }
+
+  async settle(settlements: readonly Settlement[]): Promise<readonly LeaseId[]> {
+    this.settlements.push([...settlements])
+    return (await this.settleAnswers.shift()?.()) ?? []
+  }
+
+  async close(): Promise<void> {
+    this.closes++
+    await this.closing
+  }
+
+  /** All acknowledged offsets so far, in rising order. */
+  acked(): number[] {
+    const offsets = this.settlements.flat().flatMap(({ acked }) => offsetsIn(acked))
+    return offsets.sort((one, other) => one - other)
+  }
+
+  /** All exceptions so far. */
+  exceptions(): SettledException[] {
+    return this.settlements.flat().flatMap(({ exceptions }) => exceptions)
+  }
+
+  /** All exceptions so far, in short: `['7 retry', '8 dead invalid', '9 release']`. */
+  verdicts(): string[] {
+    return this.exceptions().map((exception) => {
+      const reason = exception.kind === 'dead' ? ` ${exception.reason}` : ''
+      return `${exception.offset} ${exception.kind}${reason}`
+    })
+  }
+
+  #offer(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve
+      signal.addEventListener('abort', () => resolve(), { once: true })
+    })
+  }
+}
+
+/** The part of an engine that a consumer uses. */
+export function engineOf(source: FakeSource, opening: Promise<void> = Promise.resolve()): Engine {
+  const engine: Pick<Engine, 'openSource'> = {
+    async openSource(options) {
+      await opening
+      source.options = options
+      return source
+    },
+  }
+  return engine as Engine
+}
+
+export function offsetsIn(ranges: readonly number[]): number[] {
+  const offsets: number[] = []
+  for (let range = 0; range < ranges.length; range += 2) {
+    for (let offset = ranges[range]!; offset < ranges[range + 1]!; offset++) offsets.push(offset)
+  }
+  return offsets
+}
+
+/** A grant of the messages with these offsets; its lease has the number of the first one unless told otherwise. */
+export function grantOf(offsets: readonly number[], changes: Partial<Grant> = {}): Grant {
+  return {
+    lease: offsets[0] ?? 0,
+    partition: 0,
+    messages: offsets.map((offset) => messageAt(offset)),
+    attempt: 1,
+    crashes: 0,
+    isolated: false,
+    failures: [],
+    ...changes,
+  }
+}
+
+export function messageAt(offset: number, changes: Partial<StoredMessage> = {}): StoredMessage {
+  const event = { specversion: '1.0', id: `id-${offset}`, source: 'test', type: 't', time: '', data: offset } as const
+  return { offset, event: Object.freeze(event), ...changes }
+}
+
+/** The offsets from `from` up to, not including, `to`. */
+export function offsets(from: number, to: number): number[] {
+  return Array.from({ length: to - from }, (_, index) => from + index)
+}
+
+/** Lets everything run that does not wait for time or for the test. */
+export async function settleDown(): Promise<void> {
+  for (let turn = 0; turn < 12; turn++) await setImmediate()
+}
