@@ -38,6 +38,10 @@ export const errorKinds = {
     happened: 'A message for topic {topic} does not fit its schema: {problem}.',
     action: 'Correct the payload, or the schema given to topic(); nothing was published.',
   },
+  POSTHORN_STORED_MESSAGE_INVALID: {
+    happened: 'A stored message of topic {topic}, written under schema {found}, does not fit {wanted}: {problem}.',
+    action: 'Let the newer schema accept what older publishers wrote, then redrive the dead letter.',
+  },
   POSTHORN_UNSERIALIZABLE_MESSAGE: {
     happened: 'A message for topic {topic} cannot be written as JSON: {problem}.',
     action: 'Publish plain data: no BigInt, no cycles, no functions, and not undefined.',
@@ -45,6 +49,10 @@ export const errorKinds = {
   POSTHORN_MESSAGE_TOO_LARGE: {
     happened: 'A message for topic {topic} has {size} bytes, and the limit is {limit}.',
     action: 'Store large content elsewhere and publish its address, or raise maxMessageBytes in connect().',
+  },
+  POSTHORN_BULK_INTERRUPTED: {
+    happened: 'publishAll() into topic {topic} stopped after it had stored {published} messages: {problem}',
+    action: 'Mend the cause and publish the rest; messages with ids of your own can safely be published again.',
   },
   POSTHORN_PUBLISH_BUFFER_FULL: {
     happened: 'Messages waiting in this process to be stored hold {bytes} bytes, and the limit is {limit}.',

@@ -1,0 +1,52 @@
+/** The public API. Everything that a program needs is exported here; tests find more in `posthorn/testing`. */
+export type { DeadLetterPage, PeekRequest, RedriveRequest, TopicReference } from './api/admin.ts'
+export { Admin } from './api/admin.ts'
+export { type ConnectOptions, connect } from './api/connect.ts'
+export type { BatchHandler, DeliveredEvent, Handler } from './api/event.ts'
+export { Post } from './api/post.ts'
+export type { Serialized } from './api/serialized.ts'
+export type {
+  BackoffOptions,
+  BatchOptions,
+  BatchSubscribeOptions,
+  From,
+  RetryOptions,
+  SubscribeOptions,
+} from './api/subscribe-options.ts'
+export { Subscription } from './api/subscription.ts'
+export type { Definition, QueueDefinition, RetentionOptions, TopicDefinition, TopicOptions } from './api/topic.ts'
+export { queue, topic } from './api/topic.ts'
+export type { BatchContext, EventDetails } from './consumer/batch-delivery.ts'
+export type { DeliveryContext } from './consumer/delivery.ts'
+export type {
+  ConsumerState,
+  DeadLetter,
+  DeadReason,
+  Failure,
+  PartitionState,
+  PeekedMessage,
+  StoredEvent,
+  StoredMessage,
+  SubscriptionRef,
+  SubscriptionState,
+  TopicState,
+} from './engine.ts'
+export {
+  type Clock,
+  type Environment,
+  type LogFields,
+  type Logger,
+  type Random,
+  seededRandom,
+  silentLogger,
+  stderrLogger,
+  systemClock,
+  systemEnvironment,
+  systemRandom,
+  type Timer,
+} from './environment/index.ts'
+export { Discard, type ErrorCode, errorKinds, PosthornError, RetryAfter } from './errors.ts'
+export type { Duration, DurationUnit } from './message/duration.ts'
+export type { BulkResult } from './publisher/bulk.ts'
+export type { BulkOptions, PublishOptions } from './publisher/publish-options.ts'
+export type { Published } from './publisher/publisher.ts'

@@ -1,0 +1,217 @@
+/**
+ * Turns payloads into stored messages: validates, encodes, and hands them to the group-committing writer.
+ *
+ * `publish` decides as much as it can before it returns: with a schema that answers at once, a message has its place
+ * in the order of its topic when the call returns, and a `tx` publish has reached the engine.
+ * Whatever goes wrong rejects the returned promise; `publish` itself never throws.
+ */
+import type { AppendGroup, AppendReceipt, Engine, NewMessage } from '../engine.ts'
+import type { Environment } from '../environment/index.ts'
+import { PosthornError } from '../errors.ts'
+import { checkText } from '../message/attributes.ts'
+import { encodeMessage, encodeShared, exceedsBytes, Timestamps } from '../message/encode.ts'
+import { IdentifierSource } from '../message/identifier.ts'
+import { serialize } from '../message/serialize.ts'
+import { type Validation, validate } from '../message/validate.ts'
+import type { BulkEach, BulkResult } from './bulk.ts'
+import { type BulkTarget, publishBulk } from './bulk.ts'
+import type { KnownTopics } from './known-topics.ts'
+import { Lane, type Waiter } from './lane.ts'
+import { type Directions, noDirections, type PublishOptions, readPublishOptions } from './publish-options.ts'
+import type { Publishable } from './publishable.ts'
+import { Writer } from './writer.ts'
+
+export interface PublisherSettings {
+  /** The CloudEvents `source` of every message. */
+  readonly source: string
+  readonly maxMessageBytes: number
+  readonly maxBufferedBytes: number
+}
+
+/** What became of a published message. */
+export interface Published {
+  readonly id: string
+  /** The id was published before, within the topic's `deduplicateFor`: nothing new was stored. */
+  readonly duplicate: boolean
+  /** Where it was stored; absent for duplicates, and for messages that are not yet due. */
+  readonly partition?: number
+  readonly offset?: number
+}
+
+export class Publisher {
+  readonly #engine: Engine
+  readonly #environment: Environment
+  readonly #settings: PublisherSettings
+  readonly #topics: KnownTopics
+  readonly #writer: Writer
+  readonly #identifiers: IdentifierSource
+  readonly #timestamps = new Timestamps()
+  // Weak, because a definition may be made anew for every call.
+  #lanes = new WeakMap<Publishable, Lane>()
+  /** Publishes whose schema is still thinking. */
+  readonly #validating = new Set<Promise<unknown>>()
+
+  constructor(engine: Engine, environment: Environment, topics: KnownTopics, settings: PublisherSettings) {
+    this.#engine = engine
+    this.#environment = environment
+    this.#settings = settings
+    this.#topics = topics
+    this.#writer = new Writer(engine, environment.clock, topics, settings.maxBufferedBytes)
+    this.#identifiers = new IdentifierSource(environment.random)
+  }
+
+  publish(definition: Publishable, payload: unknown, options: PublishOptions | undefined): Promise<Published> {
+    try {
+      if (definition.schema === undefined) return this.#store(definition, payload, options)
+      const validation = validate(definition.schema, payload)
+      if (!(validation instanceof Promise)) return this.#store(definition, accepted(definition, validation), options)
+      return this.#storeOnceValid(definition, validation, options)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  /** Publishes many messages with bounded memory; see `Post.publishAll`. */
+  publishAll(
+    definition: Publishable,
+    payloads: Iterable<unknown> | AsyncIterable<unknown>,
+    each: BulkEach,
+  ): Promise<BulkResult> {
+    const lane = this.#laneOf(definition)
+    const target: BulkTarget = {
+      topic: definition.name,
+      bufferedBytesMax: this.#settings.maxBufferedBytes / 2,
+      writer: this.#writer,
+      now: () => this.#environment.clock.now(),
+      validate: (payload) => validateFor(definition, payload),
+      add: (payload, directions, nowMs, waiter) =>
+        this.#writer.admit(lane, this.#encode(lane, payload, directions, nowMs), waiter),
+    }
+    return publishBulk(target, payloads, each)
+  }
+
+  /** A topic was deleted: makes sure of every topic again before its next use. */
+  forgetTopics(): void {
+    this.#topics.forgetAll()
+    this.#lanes = new WeakMap()
+  }
+
+  /** Stores what is validated or queued, except what a full backlog holds back, which is rejected. */
+  async close(): Promise<void> {
+    while (this.#validating.size > 0) await Promise.allSettled(this.#validating)
+    await this.#writer.close()
+  }
+
+  #storeOnceValid(
+    definition: Publishable,
+    validation: Promise<Validation>,
+    options: PublishOptions | undefined,
+  ): Promise<Published> {
+    const settled = () => this.#validating.delete(validation)
+    this.#validating.add(validation)
+    validation.then(settled, settled)
+    return validation.then((result) => this.#store(definition, accepted(definition, result), options))
+  }
+
+  #store(definition: Publishable, payload: unknown, options: PublishOptions | undefined): Promise<Published> {
+    const lane = this.#laneOf(definition)
+    const nowMs = this.#environment.clock.now()
+    const directions = options === undefined ? noDirections : readPublishOptions(options, nowMs)
+    const message = this.#encode(lane, payload, directions, nowMs)
+    if (options?.tx !== undefined) return this.#storeIn(options.tx, lane, message)
+    return new Promise((resolve, reject) => {
+      this.#writer.add(lane, message, new SingleWaiter(resolve, reject))
+    })
+  }
+
+  #storeIn(transaction: unknown, lane: Lane, message: NewMessage): Promise<Published> {
+    if (!this.#engine.capabilities.transactionalAppend) {
+      const details = { engine: this.#engine.name, feature: "publish within the user's own transaction (tx)" }
+      throw new PosthornError('POSTHORN_UNSUPPORTED', details)
+    }
+    if (!this.#topics.has(lane.definition.name)) throw unknownTopic(lane.definition.name)
+    return appendIn(this.#engine, transaction, {
+      topic: lane.definition.name,
+      shared: lane.shared,
+      messages: [message],
+    })
+  }
+
+  #laneOf(definition: Publishable): Lane {
+    let lane = this.#lanes.get(definition)
+    if (lane === undefined) {
+      const shared = encodeShared(this.#settings.source, definition.name, definition.dataschema)
+      lane = new Lane(definition, shared, definition.maxMessageBytes ?? this.#settings.maxMessageBytes)
+      this.#lanes.set(definition, lane)
+    }
+    return lane
+  }
+
+  #encode(lane: Lane, payload: unknown, directions: Directions, nowMs: number): NewMessage {
+    const { definition, maxMessageBytes } = lane
+    const { extensions, deliverAtMs } = directions
+    const data = serialize(definition.name, payload)
+    const key = directions.key ?? definition.key(payload)
+    if (key !== undefined) checkText('key', key)
+    const id = directions.id ?? this.#identifiers.next(nowMs)
+    const parts = { id, timeMs: nowMs, time: this.#timestamps.of(nowMs), key, extensions, data }
+    const message = encodeMessage(parts, directions.id !== undefined)
+    if (exceedsBytes(message.json, maxMessageBytes)) throw tooLarge(lane, message)
+    if (directions === noDirections) return message
+    return {
+      ...message,
+      ...(directions.id !== undefined && { deduplicate: true as const }),
+      ...(deliverAtMs !== undefined && { deliverAtMs }),
+    }
+  }
+}
+
+class SingleWaiter implements Waiter {
+  readonly #resolve: (published: Published) => void
+  readonly failed: (error: unknown) => void
+
+  constructor(resolve: (published: Published) => void, reject: (error: unknown) => void) {
+    this.#resolve = resolve
+    this.failed = reject
+  }
+
+  stored(id: string, receipt: AppendReceipt): void {
+    this.#resolve(publishedFrom(id, receipt))
+  }
+}
+
+function publishedFrom(id: string, { duplicate, partition, offset }: AppendReceipt): Published {
+  if (partition === undefined || offset === undefined) return { id, duplicate }
+  return { id, duplicate, partition, offset }
+}
+
+async function appendIn(engine: Engine, transaction: unknown, group: AppendGroup): Promise<Published> {
+  const outcome = await engine.appendIn(transaction, group)
+  if ('refused' in outcome) throw outcome.refused
+  return publishedFrom(group.messages[0]!.id, outcome.receipts[0]!)
+}
+
+function validateFor(definition: Publishable, payload: unknown): unknown {
+  if (definition.schema === undefined) return payload
+  const validation = validate(definition.schema, payload)
+  if (!(validation instanceof Promise)) return accepted(definition, validation)
+  return validation.then((settled) => accepted(definition, settled))
+}
+
+/** The schema's output, which is what is stored. Throws POSTHORN_INVALID_MESSAGE. */
+function accepted(definition: Publishable, validation: Validation): unknown {
+  if ('output' in validation) return validation.output
+  const { problem, cause } = validation
+  throw new PosthornError('POSTHORN_INVALID_MESSAGE', { topic: definition.name, problem }, { cause })
+}
+
+// Making the topic now would wait for the lock that the user's transaction holds, while that waits for us.
+function unknownTopic(topic: string): PosthornError {
+  const problem = `topic ${topic} was not used on this connection before; await post.ensureTopics() at start`
+  return new PosthornError('POSTHORN_INVALID_TRANSACTION', { problem })
+}
+
+function tooLarge({ definition, maxMessageBytes }: Lane, message: NewMessage): PosthornError {
+  const size = Buffer.byteLength(message.json)
+  return new PosthornError('POSTHORN_MESSAGE_TOO_LARGE', { topic: definition.name, size, limit: maxMessageBytes })
+}

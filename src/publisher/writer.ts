@@ -1,0 +1,216 @@
+/**
+ * Group commit. Messages that arrive while a commit is under way form the next one; an idle writer commits at the end
+ * of the present microtask, so that what is published in one go is stored in one go. Nothing lingers.
+ *
+ * State: lanes with something to send (`ready`, served in turn), lanes that a full backlog holds back (`holding`), at
+ * most two commits under way, and the number and bytes of all messages that are queued or under way.
+ * Invariants: every message added is told its fate exactly once; bytes counted in are counted out in the same step.
+ *
+ * Failure: when `append` rejects, its messages are rejected with that error and nothing is tried again, because
+ * only the publisher knows whether a message that may have been stored may be stored twice. A refused group is
+ * rejected or held, as its topic says. `close` rejects what is held and waits for everything else.
+ */
+import type { AppendOutcome, AppendReceipt, Engine, NewMessage } from '../engine.ts'
+import type { Clock } from '../environment/index.ts'
+import { PosthornError } from '../errors.ts'
+import type { KnownTopics } from './known-topics.ts'
+import type { Lane, Portion, Waiter } from './lane.ts'
+
+const COMMITS_UNDER_WAY_MAX = 2
+const COMMIT_MESSAGES_MAX = 2_000
+const COMMIT_BYTES_MAX = 1024 * 1024
+const HOLD_MS = 5
+const HOLD_MS_MAX = 250
+
+export class Writer {
+  readonly #engine: Engine
+  readonly #clock: Clock
+  readonly #topics: KnownTopics
+  readonly #maxBufferedBytes: number
+  readonly #ready = new Set<Lane>()
+  readonly #holding = new Set<Lane>()
+  #underWay = 0
+  #bufferedMessages = 0
+  #bufferedBytes = 0
+  #flushScheduled = false
+  #closed = false
+  #progress: PromiseWithResolvers<void> | undefined
+
+  constructor(engine: Engine, clock: Clock, topics: KnownTopics, maxBufferedBytes: number) {
+    this.#engine = engine
+    this.#clock = clock
+    this.#topics = topics
+    this.#maxBufferedBytes = maxBufferedBytes
+  }
+
+  get bufferedBytes(): number {
+    return this.#bufferedBytes
+  }
+
+  /** Queues a message. Throws POSTHORN_PUBLISH_BUFFER_FULL; one message is taken whatever its size. */
+  add(lane: Lane, message: NewMessage, waiter: Waiter): void {
+    if (this.#bufferedBytes + message.json.length > this.#maxBufferedBytes && this.#bufferedMessages > 0) {
+      const details = { bytes: this.#bufferedBytes, limit: this.#maxBufferedBytes }
+      throw new PosthornError('POSTHORN_PUBLISH_BUFFER_FULL', details)
+    }
+    this.admit(lane, message, waiter)
+  }
+
+  /** Queues a message whatever is buffered already: for those who watch `bufferedBytes` and wait by themselves. */
+  admit(lane: Lane, message: NewMessage, waiter: Waiter): void {
+    if (this.#closed) throw new PosthornError('POSTHORN_CLOSED', { operation: 'publish()' })
+    lane.add(message, waiter)
+    this.#bufferedBytes += message.json.length
+    this.#bufferedMessages++
+    if (lane.state === 'open') this.#schedule(lane)
+    else if (lane.state === 'unready') this.#makeReady(lane)
+  }
+
+  /** Resolves when some of what is buffered has been stored, refused or failed. */
+  progress(): Promise<void> {
+    this.#progress ??= Promise.withResolvers()
+    return this.#progress.promise
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    for (const lane of this.#holding) this.#giveUp(lane)
+    while (this.#bufferedMessages > 0) await this.progress()
+  }
+
+  async #makeReady(lane: Lane): Promise<void> {
+    lane.state = 'readying'
+    try {
+      await this.#topics.ensure(lane.definition)
+      lane.state = 'open'
+      this.#schedule(lane)
+    } catch (error) {
+      lane.state = 'unready'
+      this.#reject(lane.takeAll(), error)
+    }
+  }
+
+  #schedule(lane: Lane): void {
+    this.#ready.add(lane)
+    if (this.#flushScheduled || this.#underWay === COMMITS_UNDER_WAY_MAX) return
+    this.#flushScheduled = true
+    queueMicrotask(() => {
+      this.#flushScheduled = false
+      this.#flush()
+    })
+  }
+
+  #flush(): void {
+    while (this.#underWay < COMMITS_UNDER_WAY_MAX) {
+      const portions = this.#collect()
+      if (portions.length === 0) return
+      this.#commit(portions)
+    }
+  }
+
+  #collect(): Portion[] {
+    const portions: Portion[] = []
+    let messages = COMMIT_MESSAGES_MAX
+    let bytes = COMMIT_BYTES_MAX
+    for (const lane of this.#ready) {
+      if (messages <= 0 || bytes <= 0) break
+      this.#ready.delete(lane)
+      if (!lane.sendable) continue
+      const portion = lane.take(messages, bytes)
+      messages -= portion.messages.length
+      bytes -= portion.bytes
+      lane.underWay++
+      portions.push(portion)
+    }
+    // What a lane could not send goes behind the others, which have their turn first next time.
+    for (const { lane } of portions) if (lane.sendable) this.#ready.add(lane)
+    return portions
+  }
+
+  async #commit(portions: readonly Portion[]): Promise<void> {
+    this.#underWay++
+    let outcomes: readonly AppendOutcome[] | undefined
+    let failure: unknown
+    try {
+      outcomes = await this.#engine.append(portions.map(groupOf))
+    } catch (error) {
+      failure = error
+    }
+    this.#underWay--
+    for (const [position, portion] of portions.entries()) {
+      portion.lane.underWay--
+      const outcome = outcomes?.[position]
+      if (outcome === undefined) this.#fail(portion, failure)
+      else if ('refused' in outcome) this.#refuse(portion, outcome.refused)
+      else this.#resolve(portion, outcome.receipts)
+      if (portion.lane.sendable) this.#ready.add(portion.lane)
+    }
+    this.#flush()
+  }
+
+  #resolve(portion: Portion, receipts: readonly AppendReceipt[]): void {
+    const { lane, messages, waiters } = portion
+    lane.refusals = 0
+    for (let index = 0; index < waiters.length; index++) waiters[index]!.stored(messages[index]!.id, receipts[index]!)
+    this.#countOut(portion)
+  }
+
+  #reject(portion: Portion, error: unknown): void {
+    for (const waiter of portion.waiters) waiter.failed(error)
+    this.#countOut(portion)
+  }
+
+  #refuse(portion: Portion, error: Error): void {
+    const { lane } = portion
+    const full = error instanceof PosthornError && error.code === 'POSTHORN_BACKLOG_FULL'
+    if (!full || lane.definition.whenFull === 'reject') {
+      this.#fail(portion, error)
+      return
+    }
+    lane.putBack(portion)
+    if (this.#closed) this.#giveUp(lane)
+    else this.#hold(lane)
+  }
+
+  #fail(portion: Portion, error: unknown): void {
+    if (error instanceof PosthornError && error.code === 'POSTHORN_TOPIC_NOT_FOUND') this.#makeAnew(portion.lane)
+    this.#reject(portion, error)
+  }
+
+  #hold(lane: Lane): void {
+    const delayMs = Math.min(HOLD_MS_MAX, HOLD_MS * 2 ** Math.min(lane.refusals++, 10))
+    lane.state = 'holding'
+    this.#holding.add(lane)
+    lane.holdTimer = this.#clock.setTimer(delayMs, () => {
+      this.#holding.delete(lane)
+      lane.state = 'open'
+      this.#schedule(lane)
+    })
+  }
+
+  #giveUp(lane: Lane): void {
+    lane.holdTimer?.cancel()
+    lane.state = 'open'
+    this.#holding.delete(lane)
+    this.#reject(lane.takeAll(), new PosthornError('POSTHORN_CLOSED', { operation: 'publish()' }))
+  }
+
+  // Somebody deleted the topic: what comes next makes it again.
+  #makeAnew(lane: Lane): void {
+    if (lane.state !== 'open') return
+    this.#topics.forget(lane.definition)
+    lane.state = 'unready'
+    if (lane.size > 0) this.#makeReady(lane)
+  }
+
+  #countOut(portion: Portion): void {
+    this.#bufferedMessages -= portion.messages.length
+    this.#bufferedBytes -= portion.bytes
+    this.#progress?.resolve()
+    this.#progress = undefined
+  }
+}
+
+function groupOf({ lane, messages }: Portion) {
+  return { topic: lane.definition.name, shared: lane.shared, messages }
+}

@@ -1,0 +1,152 @@
+/**
+ * Compiled, never run: the types that a user meets. Each `@ts-expect-error` fails the build when the line below it
+ * compiles after all.
+ */
+import type { StandardSchemaV1 } from '@standard-schema/spec'
+import { type DeliveredEvent, type Duration, type Post, queue, type Serialized, topic } from 'posthorn'
+import { z } from 'zod'
+
+type Equal<Left, Right> =
+  (<Type>() => Type extends Left ? 1 : 2) extends <Type>() => Type extends Right ? 1 : 2 ? true : false
+
+/** Takes a type that must be `true`. */
+export function proves<_Fact extends true>(): void {}
+
+declare const post: Post
+
+const signups = topic('signups', {
+  schema: z.object({ userId: z.string(), at: z.coerce.date(), plan: z.enum(['free', 'paid']).default('free') }),
+  key: (user) => user.userId,
+})
+// @ts-expect-error: the payload has no such property
+topic('x', { schema: z.object({ userId: z.string() }), key: (user) => user.name })
+// @ts-expect-error: a key is text
+topic('x', { schema: z.object({ age: z.number() }), key: (user) => user.age })
+// @ts-expect-error: no such option
+topic('x', { partition: 3 })
+// @ts-expect-error: no such option beside a schema
+topic('x', { schema: z.string(), partition: 3 })
+// @ts-expect-error: not a schema
+topic('x', { schema: { type: 'object' } })
+
+/** A schema written by hand. */
+const celsius: StandardSchemaV1<string, { degrees: number }> = {
+  '~standard': {
+    version: 1,
+    vendor: 'hand',
+    validate: (value) => ({ value: { degrees: Number(value) } }),
+  },
+}
+const readings = queue('readings', { schema: celsius, key: ({ degrees }) => degrees.toFixed() })
+const plain = topic<{ total: number; paidAt: Date }>('plain', { key: ({ total }) => `${total}` })
+const untyped = topic('untyped')
+
+export async function publishing(): Promise<void> {
+  const published = await post.publish(signups, { userId: 'u1', at: '2026-05-01' })
+  proves<Equal<typeof published.offset, number | undefined>>()
+  await post.publish(readings, '21.5', { id: 'r1', delay: '30s', headers: { traceparent: 'x' } })
+  await post.publish(plain, { total: 3, paidAt: new Date(0) })
+  await post.publish(untyped, { anything: ['goes'] })
+  // @ts-expect-error: userId is text
+  await post.publish(signups, { userId: 1, at: 0 })
+  // @ts-expect-error: at is missing
+  await post.publish(plain, { total: 3 })
+  // @ts-expect-error: publish takes the schema's input
+  await post.publish(readings, { degrees: 3 })
+  // @ts-expect-error: no such option
+  await post.publish(plain, { total: 3, paidAt: new Date(0) }, { dealy: '3s' })
+  // @ts-expect-error: no such unit
+  await post.publish(untyped, 1, { delay: '30 parsecs' })
+  // @ts-expect-error: a name is not a definition
+  await post.publish('plain', { total: 3 })
+}
+
+export async function publishingMany(): Promise<void> {
+  const { published } = await post.publishAll(readings, ['1', '2'])
+  proves<Equal<typeof published, number>>()
+  await post.publishAll(
+    readings,
+    (async function* () {
+      yield '1'
+    })(),
+  )
+  await post.publishAll(signups, [{ userId: 'u1', at: 0 }], (user) => ({ id: user.userId }))
+  // @ts-expect-error: publishAll takes the schema's input
+  await post.publishAll(readings, [{ degrees: 3 }])
+  // @ts-expect-error: one id for all of them
+  await post.publishAll(readings, ['1'], { id: 'same' })
+}
+
+export function subscribing(): void {
+  post.subscribe(signups, 'mail', async (event, { signal, attempt }) => {
+    proves<Equal<typeof event.data.userId, string>>()
+    proves<Equal<typeof event.data.at, string>>()
+    proves<Equal<typeof event.data.plan, 'free' | 'paid'>>()
+    proves<Equal<typeof signal, AbortSignal>>()
+    proves<Equal<typeof attempt, number>>()
+    // @ts-expect-error: events are frozen
+    event.data.userId = 'other'
+  })
+  post.subscribe(signups, 'mail', ({ data }) => data.plan, { timeout: '5m', retry: { backoff: { jitter: 'none' } } })
+  post.subscribe(readings, (event) => proves<Equal<typeof event.data, { readonly degrees: number }>>())
+  post.subscribe(plain, 'p', (event) =>
+    proves<Equal<typeof event.data, { readonly total: number; readonly paidAt: string }>>(),
+  )
+  post.subscribe(untyped, 'u', (event) => proves<Equal<typeof event.data, unknown>>())
+  const batches = (events: readonly DeliveredEvent<{ readonly degrees: number }>[]) => events.length
+  post.subscribe(readings, batches, { batch: { size: 100, wait: '1s' } })
+  post.subscribe(
+    signups,
+    'bulk',
+    (events, context) => {
+      proves<Equal<(typeof events)[number]['data']['userId'], string>>()
+      context.fail(events[0]!, new Error('no'))
+    },
+    { batch: { size: 10 } },
+  )
+}
+
+export function subscribingWrongly(): void {
+  // @ts-expect-error: a topic's subscription needs a name
+  post.subscribe(signups, () => {})
+  // @ts-expect-error: a queue's does not
+  post.subscribe(readings, 'name', () => {})
+  // @ts-expect-error: not a handler
+  post.subscribe(signups, 'mail', 'mailer.send')
+  // @ts-expect-error: no such property of the payload
+  post.subscribe(signups, 'mail', (event) => event.data.email)
+  // @ts-expect-error: without batch, a handler gets one event
+  post.subscribe(signups, 'mail', (events) => events.map(String))
+  // @ts-expect-error: with batch, a handler gets an array
+  post.subscribe(signups, 'mail', (event) => event.data, { batch: { size: 5 } })
+  // @ts-expect-error: no such option
+  post.subscribe(signups, 'mail', () => {}, { concurency: 3 })
+  // @ts-expect-error: no such backoff
+  post.subscribe(signups, 'mail', () => {}, { retry: { backoff: { type: 'quadratic' } } })
+  // @ts-expect-error: a batch has a size
+  post.subscribe(signups, 'mail', () => {}, { batch: { wait: '1s' } })
+}
+
+export const durations: Duration[] = [5, '5ms', '1.5s', '10m', '2h', '7d']
+// @ts-expect-error: no such unit
+export const inWeeks: Duration = '2w'
+
+proves<Equal<Serialized<string | null>, string | null>>()
+proves<Equal<Serialized<Date[]>, readonly string[]>>()
+proves<Equal<Serialized<[number, Date]>, readonly [number, string]>>()
+proves<
+  Equal<
+    Serialized<{ a?: Date; b: (string | undefined)[] }>,
+    { readonly a?: string; readonly b: readonly (string | null)[] }
+  >
+>()
+proves<Equal<Serialized<{ name: string; greet(): void }>, { readonly name: string }>>()
+proves<Equal<Serialized<{ total: bigint }>, { readonly total: never }>>()
+proves<Equal<Serialized<Record<string, unknown>>, { readonly [x: string]: unknown }>>()
+proves<Equal<Serialized<string & { readonly brand: 'UserId' }>, string & { readonly brand: 'UserId' }>>()
+proves<
+  Equal<
+    Serialized<{ kind: 'a'; at: Date } | { kind: 'b' }>,
+    { readonly kind: 'a'; readonly at: string } | { readonly kind: 'b' }
+  >
+>()
