@@ -1,0 +1,124 @@
+import type {
+  AppendGroup,
+  AppendOutcome,
+  Capabilities,
+  Engine,
+  EngineOptions,
+  Source,
+  SourceOptions,
+  SubscriptionConfig,
+  TopicConfig,
+} from '../../engine.ts'
+import type { Clock, Timer } from '../../environment/index.ts'
+import { PosthornError } from '../../errors.ts'
+import { MemoryAdmin } from './admin.ts'
+import { appendGroup } from './append.ts'
+import { applyRetention } from './retention.ts'
+import { Session } from './sessions.ts'
+import { MemorySource } from './source.ts'
+import type { MemoryStore } from './store.ts'
+
+const RENEWALS_PER_LEASE = 3
+
+/**
+ * One connection to a store. Open from construction to `close`. While open, a timer renews its session three times
+ * within the lease and does the store's housekeeping; each operation renews the session too, before it looks at
+ * anybody else's, so a blocked event loop never makes an engine give up its own leases.
+ */
+export class MemoryEngine implements Engine {
+  readonly name = 'memory'
+  readonly capabilities: Capabilities = { durable: false, multiProcess: false, transactionalAppend: false }
+  readonly admin: MemoryAdmin
+  readonly store: MemoryStore
+  readonly clock: Clock
+  readonly #session: Session
+  readonly #sources = new Set<Source>()
+  #renewal: Timer
+  #closed = false
+
+  constructor(store: MemoryStore, options: EngineOptions) {
+    this.store = store
+    this.clock = options.environment.clock
+    this.#session = new Session(`memory-${store.nextId()}`, options.leaseMs, this.clock.now())
+    this.admin = new MemoryAdmin(this)
+    this.#renewal = this.#scheduleRenewal()
+    this.catchUp()
+  }
+
+  get isClosed(): boolean {
+    return this.#closed
+  }
+
+  async ensureTopic(config: TopicConfig): Promise<void> {
+    this.begin('ensureTopic')
+    this.store.ensureTopic(config)
+  }
+
+  async ensureSubscription(config: SubscriptionConfig): Promise<void> {
+    this.begin('ensureSubscription')
+    this.store.ensureSubscription(config)
+  }
+
+  async append(groups: readonly AppendGroup[]): Promise<readonly AppendOutcome[]> {
+    const nowMs = this.begin('append')
+    return groups.map((group) => this.#appendGroup(group, nowMs))
+  }
+
+  async appendIn(): Promise<AppendOutcome> {
+    throw new PosthornError('POSTHORN_UNSUPPORTED', { engine: this.name, feature: 'publishing in a transaction' })
+  }
+
+  async openSource(options: SourceOptions): Promise<Source> {
+    this.begin('openSource')
+    const source = new MemorySource(this, this.#session, this.store.subscription(options), options)
+    this.#sources.add(source)
+    return source
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return
+    await Promise.all(Array.from(this.#sources, (source) => source.close()))
+    this.#closed = true
+    this.#renewal.cancel()
+    this.store.sessions.delete(this.#session.id)
+  }
+
+  /** Starts an operation: throws when the engine is closed, brings the store up to date, and says what time it is. */
+  begin(operation: string): number {
+    if (this.#closed) throw new PosthornError('POSTHORN_CLOSED', { operation })
+    return this.catchUp()
+  }
+
+  catchUp(): number {
+    const nowMs = this.clock.now()
+    if (!this.#closed) {
+      this.#session.renew(nowMs)
+      this.store.sessions.set(this.#session.id, this.#session)
+    }
+    this.store.catchUp(nowMs)
+    return nowMs
+  }
+
+  #appendGroup(group: AppendGroup, nowMs: number): AppendOutcome {
+    try {
+      const topic = this.store.topic(group.topic)
+      const receipts = appendGroup(topic, group, nowMs)
+      this.store.waiters.wake(topic)
+      return { receipts }
+    } catch (error) {
+      if (error instanceof PosthornError) return { refused: error }
+      throw error
+    }
+  }
+
+  #scheduleRenewal(): Timer {
+    return this.clock.setTimer(this.#session.leaseMs / RENEWALS_PER_LEASE, () => {
+      const nowMs = this.catchUp()
+      for (const topic of this.store.topics.values()) {
+        topic.forgetExpiredIds(nowMs)
+        applyRetention(topic, nowMs)
+      }
+      this.#renewal = this.#scheduleRenewal()
+    })
+  }
+}

@@ -1,0 +1,117 @@
+import type { TopicConfig, TopicState } from '../../engine.ts'
+import { PosthornError } from '../../errors.ts'
+import { PartitionLog } from './log.ts'
+import type { Subscription } from './subscription.ts'
+
+export interface DelayedMessage {
+  readonly partition: number
+  readonly deliverAtMs: number
+  readonly timeMs: number
+  readonly shared: string
+  readonly json: string
+}
+
+/** A topic: its partitions, the messages that wait to enter them, the ids it remembers, and its subscriptions. */
+export class Topic {
+  config: TopicConfig
+  /** Whether it has ever had a subscription; until then everything is kept for its first one. */
+  hadSubscription = false
+  readonly logs: readonly PartitionLog[]
+  readonly subscriptions = new Map<string, Subscription>()
+  /** In the order in which they are due. */
+  readonly #delayed: DelayedMessage[] = []
+  readonly #idExpiriesMs = new Map<string, number>()
+  #rotation = 0
+
+  constructor(config: TopicConfig) {
+    this.config = config
+    this.logs = Array.from({ length: config.partitions }, () => new PartitionLog())
+  }
+
+  get name(): string {
+    return this.config.topic
+  }
+
+  /** Takes over what may change; refuses what may not. */
+  reconfigure(config: TopicConfig): void {
+    for (const setting of ['kind', 'partitions'] as const) {
+      if (this.config[setting] === config[setting]) continue
+      const details = { topic: this.name, setting, stored: this.config[setting], wanted: config[setting] }
+      throw new PosthornError('POSTHORN_TOPIC_CONFLICT', details)
+    }
+    this.config = config
+  }
+
+  /** The partition for the messages without a key of one group. */
+  rotate(): number {
+    const partition = this.#rotation
+    this.#rotation = (partition + 1) % this.logs.length
+    return partition
+  }
+
+  /** Whether the id is new within the window; remembers it if so. */
+  rememberId(id: string, nowMs: number): boolean {
+    const expiresAtMs = this.#idExpiriesMs.get(id)
+    if (expiresAtMs !== undefined && expiresAtMs > nowMs) return false
+    this.#idExpiriesMs.delete(id)
+    this.#idExpiriesMs.set(id, nowMs + this.config.deduplicationWindowMs)
+    return true
+  }
+
+  /** Stops at the first id still remembered: ids are kept in the order in which they came. */
+  forgetExpiredIds(nowMs: number): void {
+    for (const [id, expiresAtMs] of this.#idExpiriesMs) {
+      if (expiresAtMs > nowMs) return
+      this.#idExpiriesMs.delete(id)
+    }
+  }
+
+  delay(message: DelayedMessage): void {
+    const place = this.#delayed.findIndex((other) => other.deliverAtMs > message.deliverAtMs)
+    this.#delayed.splice(place === -1 ? this.#delayed.length : place, 0, message)
+  }
+
+  nextDelayedMs(): number | undefined {
+    return this.#delayed[0]?.deliverAtMs
+  }
+
+  /** Moves what is due into the log. Says whether there was anything. */
+  promoteDue(nowMs: number): boolean {
+    const firstLater = this.#delayed.findIndex((message) => message.deliverAtMs > nowMs)
+    const due = this.#delayed.splice(0, firstLater === -1 ? this.#delayed.length : firstLater)
+    for (const message of due) this.logs[message.partition]!.append(message.shared, [message])
+    return due.length > 0
+  }
+
+  /** Messages not yet handed to the slowest subscription; without subscriptions, everything kept. */
+  backlog(): number {
+    const backlogs = Array.from(this.subscriptions.values(), (subscription) => subscription.backlog())
+    return backlogs.length > 0 ? Math.max(...backlogs) : this.#sum((log) => log.messages)
+  }
+
+  purge(): number {
+    const deleted = this.#delayed.length + this.#sum((log) => log.deleteAll())
+    this.#delayed.length = 0
+    return deleted
+  }
+
+  bytes(): number {
+    return this.#sum((log) => log.bytes)
+  }
+
+  state(): TopicState {
+    return {
+      topic: this.name,
+      kind: this.config.kind,
+      partitions: this.logs.map(({ firstOffset, nextOffset }, partition) => ({ partition, firstOffset, nextOffset })),
+      messages: this.#sum((log) => log.messages),
+      bytes: this.bytes(),
+      delayed: this.#delayed.length,
+      subscriptions: this.subscriptions.size,
+    }
+  }
+
+  #sum(count: (log: PartitionLog) => number): number {
+    return this.logs.reduce((total, log) => total + count(log), 0)
+  }
+}

@@ -1,0 +1,72 @@
+/**
+ * The conformance suite: what `src/engine.ts` promises, checked on one engine. Call `conformance` in a test file that
+ * runs under `node --test`. One file for each guarantee; each reads as a list of what an engine must do.
+ */
+import { describe, test } from 'node:test'
+import { admin } from './admin.ts'
+import { atLeastOnce } from './at-least-once.ts'
+import { crashIsolation } from './crash-isolation.ts'
+import { damage } from './damage.ts'
+import { deadLetters } from './dead-letters.ts'
+import { deduplication } from './deduplication.ts'
+import { delay } from './delay.ts'
+import { durablePublish } from './durable-publish.ts'
+import { fencing } from './fencing.ts'
+import type { ConformanceHarness } from './harness.ts'
+import { leases } from './leases.ts'
+import { limits } from './limits.ts'
+import { pause } from './pause.ts'
+import { purge } from './purge.ts'
+import { replay } from './replay.ts'
+import { retention } from './retention.ts'
+import { subscriptions } from './subscriptions.ts'
+import type { ConformanceTest, Guarantee } from './suite.ts'
+import { World } from './world.ts'
+
+export type { ConformanceHarness } from './harness.ts'
+
+const guarantees: Readonly<Record<string, Guarantee>> = {
+  'durable publish': durablePublish,
+  'at least once': atLeastOnce,
+  leases,
+  deduplication,
+  fencing,
+  'crash isolation': crashIsolation,
+  limits,
+  subscriptions,
+  delay,
+  'dead letters': deadLetters,
+  replay,
+  pause,
+  purge,
+  retention,
+  admin,
+  damage,
+}
+
+const TEST_TIMEOUT_MS = 60_000
+
+// They mostly wait for their engine's disk and threads.
+const TESTS_AT_ONCE = 4
+
+/** Registers the whole suite under `name`. */
+export function conformance(name: string, harness: ConformanceHarness): void {
+  describe(`${name} conforms to the engine contract`, () => {
+    for (const [title, guarantee] of Object.entries(guarantees)) {
+      describe(title, { concurrency: TESTS_AT_ONCE }, () => guarantee(testOn(harness), harness))
+    }
+  })
+}
+
+function testOn(harness: ConformanceHarness): ConformanceTest {
+  return (title, body, skip) => {
+    test(title, { skip: skip ?? false, timeout: TEST_TIMEOUT_MS }, async () => {
+      const world = await World.create(harness)
+      try {
+        await body(world)
+      } finally {
+        await world.end()
+      }
+    })
+  }
+}

@@ -1,0 +1,233 @@
+import assert from 'node:assert/strict'
+import type { AsyncCommand } from 'fast-check'
+import type { Grant, SettledException } from '../../src/engine.ts'
+import { failure, newGroup, newMessage, TOPIC } from '../conformance/messages.ts'
+import { LEASE_MS } from '../conformance/world.ts'
+import type { Model } from './model.ts'
+import { PARTITIONS, type Real } from './real.ts'
+import type { Position, SubscriptionModel } from './subscription-model.ts'
+
+type Run = (model: Model, real: Real) => Promise<void>
+
+/** A step that is possible in every state, and shows itself as `text` in a counterexample. */
+export function step(text: string, run: Run): AsyncCommand<Model, Real> {
+  return { check: () => true, run, toString: () => text }
+}
+
+export interface NewItem {
+  readonly key?: string | undefined
+  readonly id?: string | undefined
+  readonly delayMs: number
+}
+
+export function publish(slot: number, items: readonly NewItem[]): Run {
+  return async (model, real) => {
+    const expected: boolean[] = []
+    const messages = items.map(({ key, id, delayMs }) => {
+      const message = model.nextMessage()
+      const isNew = id === undefined || model.rememberId(id, real.nowMs)
+      const deliverAtMs = real.nowMs + delayMs
+      expected.push(!isNew)
+      if (isNew) model.publish(message, deliverAtMs)
+      return newMessage(message, real.nowMs, {
+        ...(key !== undefined && { key }),
+        ...(id !== undefined && { id }),
+        ...(delayMs > 0 && { deliverAtMs }),
+      })
+    })
+    const [outcome] = await (await real.process(slot)).engine.append([newGroup(messages)])
+    assert.ok(outcome && 'receipts' in outcome)
+    assert.deepEqual(
+      outcome.receipts.map(({ duplicate }) => duplicate),
+      expected,
+    )
+  }
+}
+
+export function pull(slot: number, subscription: number, messagesMax: number): Run {
+  return async (model, real) => {
+    const owner = model.subscriptions[subscription]!
+    const source = await real.source(slot, owner.name)
+    const owes = owner.owesNow(real.nowMs)
+    const grants = await source.pullNow(messagesMax)
+    if (owner.paused) assert.deepEqual(grants, [])
+    if (owes) assert.ok(grants.length > 0, `${owner.name} owes messages and gave none`)
+    assert.ok(grants.reduce((total, { messages }) => total + messages.length, 0) <= messagesMax)
+    for (const grant of grants) owner.grant(slot, grant, real.nowMs)
+  }
+}
+
+export type Outcome = 'ack' | 'retry' | 'dead' | 'release' | 'leave'
+
+/** Settles a held lease, wholly or in part: the outcomes are dealt out to its messages in turn. */
+export function settle(choice: number, outcomes: readonly Outcome[], retryMs: number): Run {
+  return async (model, real) => {
+    const held = model.heldLeases()
+    const chosen = held[choice % held.length]
+    if (!chosen) return
+    const { subscription, lease } = chosen
+    const { grant, slot } = lease
+    const acked: number[] = []
+    const exceptions: SettledException[] = []
+    for (const [place, { offset, event }] of grant.messages.entries()) {
+      if (!subscription.isHeldUnder(lease, event.data as number)) continue
+      const outcome = outcomes[place % outcomes.length]!
+      if (outcome === 'ack') acked.push(offset, offset + 1)
+      else if (outcome !== 'leave') exceptions.push(exception(outcome, offset, grant, real.nowMs + retryMs, real.nowMs))
+      note(subscription, outcome, event.data as number, real.nowMs + retryMs)
+    }
+    const source = await real.source(slot, subscription.name)
+    assert.deepEqual(
+      await source.source.settle([{ lease: grant.lease, acked, exceptions }]),
+      [],
+      'a held lease was fenced',
+    )
+  }
+}
+
+function exception(
+  kind: 'retry' | 'dead' | 'release',
+  offset: number,
+  grant: Grant,
+  dueAtMs: number,
+  nowMs: number,
+): SettledException {
+  if (kind === 'release') return { offset, kind }
+  const last = failure(grant.attempt, nowMs)
+  return kind === 'dead'
+    ? { offset, kind, reason: 'attempts', failure: last }
+    : { offset, kind, dueAtMs, failure: last }
+}
+
+function note(subscription: SubscriptionModel, outcome: Outcome, message: number, dueAtMs: number): void {
+  if (outcome === 'ack') subscription.ack(message)
+  else if (outcome === 'retry') subscription.retry(message, dueAtMs)
+  else if (outcome === 'dead') subscription.bury(message)
+  else if (outcome === 'release') subscription.release(message)
+}
+
+/** Tries to settle under a lease that was lost: it must be fenced. That it changed nothing shows later. */
+export function settleGhost(choice: number): Run {
+  return async (_model, real) => {
+    const ghost = real.ghosts[choice % real.ghosts.length]
+    if (!ghost) return
+    const { source, grant } = ghost
+    const settlings = [
+      () => source.ack([grant]),
+      () => source.dead([grant]),
+      () => source.retry([grant], 0),
+      () => source.release([grant]),
+    ]
+    assert.deepEqual(await settlings[choice % settlings.length]!(), [grant.lease])
+  }
+}
+
+export function advance(durationMs: number): Run {
+  return (_model, real) => real.world.advance(durationMs)
+}
+
+export function close(slot: number): Run {
+  return async (model, real) => {
+    for (const subscription of model.subscriptions) subscription.closeSession(slot)
+    await real.close(slot)
+  }
+}
+
+/** The session may have been renewed as long ago as a third of its lease. */
+export function crash(slot: number): Run {
+  return async (model, real) => {
+    const notBeforeMs = real.nowMs + LEASE_MS - Math.ceil(LEASE_MS / 3)
+    for (const subscription of model.subscriptions) subscription.loseSession(slot, notBeforeMs)
+    model.sessionsLostAtMs = real.nowMs + LEASE_MS
+    await real.crash(slot)
+  }
+}
+
+/** The process's event loop is blocked until another one has given its session up; then it goes on. */
+export function stall(slot: number, witness: number): Run {
+  return async (model, real) => {
+    if (slot === witness) return
+    const [process, other] = [await real.process(slot), await real.process(witness)]
+    const sourceOf = (subscription: SubscriptionModel) => real.source(slot, subscription.name)
+    for (const { subscription, lease } of model.heldLeases()) {
+      if (lease.slot !== slot) continue
+      real.ghosts.push({ slot, source: await sourceOf(subscription), grant: lease.grant })
+    }
+    process.stall()
+    await real.world.outliveLeases()
+    await other.roundTrip()
+    process.goOn()
+    for (const subscription of model.subscriptions) subscription.loseSession(slot, real.nowMs)
+  }
+}
+
+/** Moves one partition, or all of them, back or forth. */
+export function seek(slot: number, subscription: number, target: 'earliest' | 'latest' | Position): Run {
+  return async (model, real) => {
+    const owner = model.subscriptions[subscription]!
+    const process = await real.process(slot)
+    if (real.nowMs <= model.sessionsLostAtMs) await real.world.outliveLeases()
+    const { positions, ends } = await real.positions(process)
+    const place = { topic: TOPIC, subscription: owner.name }
+    if (typeof target === 'string') {
+      await process.admin.seek(place, { at: target })
+      for (let partition = 0; partition < PARTITIONS; partition++) {
+        await moveModel(owner, real, partition, target === 'latest' ? ends[partition]! : 0, positions)
+      }
+    } else {
+      const offset = leaseBoundary(owner, target, ends)
+      await process.admin.seek(place, { partition: target.partition, offset })
+      await moveModel(owner, real, target.partition, offset, positions)
+    }
+  }
+}
+
+/** The contract leaves open what becomes of the front of a lease across the position: go to where the lease begins. */
+function leaseBoundary(owner: SubscriptionModel, target: Position, ends: readonly number[]): number {
+  let boundary = Math.min(target.offset, ends[target.partition]!)
+  for (const { grant } of owner.heldLeases()) {
+    const [from, last] = [grant.messages[0]!.offset, grant.messages.at(-1)!.offset]
+    if (grant.partition === target.partition && from < boundary && boundary <= last) boundary = from
+  }
+  return boundary
+}
+
+async function moveModel(
+  owner: SubscriptionModel,
+  real: Real,
+  partition: number,
+  offset: number,
+  positions: ReadonlyMap<number, Position>,
+): Promise<void> {
+  for (const { slot, grant } of owner.heldLeases()) {
+    if (grant.partition !== partition || grant.messages[0]!.offset < offset) continue
+    real.ghosts.push({ slot, source: await real.source(slot, owner.name), grant })
+  }
+  owner.seek(partition, offset, positions)
+}
+
+export function pause(slot: number, subscription: number, paused: boolean): Run {
+  return async (model, real) => {
+    const owner = model.subscriptions[subscription]!
+    const { admin } = await real.process(slot)
+    const place = { topic: TOPIC, subscription: owner.name }
+    await (paused ? admin.pause(place) : admin.resume(place))
+    owner.paused = paused
+  }
+}
+
+/** Redrives the dead letters whose messages are nowhere else: a replay may have brought the others back already. */
+export function redrive(slot: number, subscription: number): Run {
+  return async (model, real) => {
+    const owner = model.subscriptions[subscription]!
+    const { admin } = await real.process(slot)
+    if (real.nowMs <= model.sessionsLostAtMs) await real.world.outliveLeases()
+    const place = { topic: TOPIC, subscription: owner.name }
+    const chosen = new Map<number, number>()
+    for (const { id, event } of await admin.deadLetters(place, { limit: 10_000 })) {
+      if (owner.isDead(event?.data as number)) chosen.set(event?.data as number, id)
+    }
+    assert.equal(await admin.redrive(place, { ids: [...chosen.values()] }), chosen.size)
+    for (const message of chosen.keys()) owner.redrive(message)
+  }
+}

@@ -1,0 +1,133 @@
+/**
+ * Drives an engine with random steps by up to three processes, beside a model that knows what each subscription owes.
+ * Each step checks what it sees; at the end everything that is owed is taken, and the books must balance: nothing was
+ * lost, nothing came twice that was settled, and what was fenced changed nothing.
+ */
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import type { ConformanceHarness } from '../conformance/harness.ts'
+import { TOPIC } from '../conformance/messages.ts'
+import * as commands from './commands.ts'
+import { Model } from './model.ts'
+import { PARTITIONS, Real, SLOTS } from './real.ts'
+import type { SubscriptionModel } from './subscription-model.ts'
+
+export interface ModelRunOptions {
+  readonly runs: number
+  readonly stepsMax: number
+  /** To repeat a failure that fast-check printed. */
+  readonly seed?: number
+}
+
+const SETTLED_WITHIN_MS = 30_000
+
+const slot = fc.nat(SLOTS - 1)
+const subscription = fc.nat(1)
+const choice = fc.nat(1_000)
+const item = fc.record({
+  key: fc.option(fc.constantFrom('a', 'b', 'c', 'd'), { nil: undefined }),
+  id: fc.option(fc.constantFrom('id-1', 'id-2', 'id-3'), { nil: undefined, freq: 3 }),
+  delayMs: fc.constantFrom(0, 0, 0, 500, 3_000),
+})
+const outcome = fc.constantFrom<commands.Outcome>('ack', 'ack', 'retry', 'dead', 'release', 'leave')
+const target = fc.oneof(
+  fc.constantFrom('earliest' as const, 'latest' as const),
+  fc.record({ partition: fc.nat(PARTITIONS - 1), offset: fc.nat(12) }),
+)
+
+/** Makes a step out of a maker and what it is called with, which is also how a counterexample shows it. */
+function steps<Values extends unknown[]>(
+  maker: (...values: Values) => ReturnType<typeof commands.advance>,
+  ...values: { [Place in keyof Values]: fc.Arbitrary<Values[Place]> }
+) {
+  return fc
+    .tuple<Values>(...values)
+    .map((given) =>
+      commands.step(`${maker.name}(${given.map((value) => JSON.stringify(value)).join(', ')})`, maker(...given)),
+    )
+}
+
+const publish = steps(commands.publish, slot, fc.array(item, { minLength: 1, maxLength: 6 }))
+const pull = steps(commands.pull, slot, subscription, fc.constantFrom(1, 3, 20))
+const settle = steps(
+  commands.settle,
+  choice,
+  fc.array(outcome, { minLength: 1, maxLength: 4 }),
+  fc.constantFrom(0, 500, 4_000),
+)
+
+// What moves messages stands several times, so that runs are about deliveries more than about disasters.
+const anyStep = [
+  publish,
+  publish,
+  pull,
+  pull,
+  pull,
+  settle,
+  settle,
+  settle,
+  steps(commands.settleGhost, choice),
+  steps(commands.advance, fc.constantFrom(100, 1_000, 5_000)),
+  steps(commands.close, slot),
+  steps(commands.crash, slot),
+  steps(commands.stall, slot, slot),
+  steps(commands.seek, slot, subscription, target),
+  steps(commands.pause, slot, subscription, fc.boolean()),
+  steps(commands.redrive, slot, subscription),
+]
+
+export async function checkAgainstModel(harness: ConformanceHarness, options: ModelRunOptions): Promise<void> {
+  const { runs: numRuns, stepsMax: maxCommands, seed } = options
+  const property = fc.asyncProperty(fc.commands(anyStep, { maxCommands, size: 'max' }), async (chosen) => {
+    const real = await Real.create(harness)
+    const model = new Model()
+    try {
+      await fc.asyncModelRun(() => ({ model, real }), chosen)
+      await settleEverything(model, real)
+    } finally {
+      await real.world.end()
+    }
+  })
+  await fc.assert(property, { numRuns, ...(seed !== undefined && { seed }) })
+}
+
+async function settleEverything(model: Model, real: Real): Promise<void> {
+  await real.process(0)
+  for (const { name } of model.subscriptions) await commands.pause(0, indexOf(model, name), false)(model, real)
+  for (let held = model.heldLeases(); held.length > 0; held = model.heldLeases()) {
+    await commands.settle(0, ['ack'], 0)(model, real)
+  }
+  await real.world.advance(SETTLED_WITHIN_MS)
+  for (const owner of model.subscriptions) {
+    await drain(owner, model, real)
+    await checkBooks(owner, real)
+  }
+}
+
+async function drain(owner: SubscriptionModel, model: Model, real: Real): Promise<void> {
+  const source = await real.source(0, owner.name)
+  for (let grants = await source.pullNow(); grants.length > 0; grants = await source.pullNow()) {
+    for (const grant of grants) owner.grant(0, grant, real.nowMs)
+    while (owner.heldLeases().length > 0) await commands.settle(0, ['ack'], 0)(model, real)
+  }
+}
+
+async function checkBooks(owner: SubscriptionModel, real: Real): Promise<void> {
+  assert.deepEqual(owner.unfinished(), [], 'messages were lost')
+  const process = await real.process(0)
+  const place = { topic: TOPIC, subscription: owner.name }
+  const letters = await process.admin.deadLetters(place, { limit: 10_000 })
+  const dead = letters.map(({ event }) => event?.data as number)
+  assert.deepEqual(sorted(dead), sorted(owner.letters))
+  const nothing = { backlog: 0, leased: 0, retrying: 0, returned: 0, deadLetters: dead.length }
+  assert.partialDeepStrictEqual(await process.state(owner.name), nothing)
+  assert.deepEqual(await process.admin.checkIntegrity(), [])
+}
+
+function indexOf(model: Model, name: string): number {
+  return model.subscriptions.findIndex((subscription) => subscription.name === name)
+}
+
+function sorted(numbers: readonly number[]): number[] {
+  return numbers.toSorted((one, other) => one - other)
+}
