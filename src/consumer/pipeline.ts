@@ -6,6 +6,7 @@
  * handed back like those that were buffered. A lease that is lost, whether the engine says so by itself or answers a
  * settlement with it, takes its ledger out of all parts at once.
  */
+import { BoxMap } from '../collections/box-map.ts'
 import type { Grant, LeaseId, Source } from '../engine.ts'
 import type { Environment } from '../environment/index.ts'
 import { PosthornError } from '../errors.ts'
@@ -39,7 +40,7 @@ export class Pipeline {
   readonly #source: Source
   readonly #settings: ConsumerSettings
   readonly #environment: Environment
-  readonly #ledgers = new Map<LeaseId, GrantLedger>()
+  readonly #ledgers = new BoxMap<LeaseId, GrantLedger>()
   readonly #buffer = new GrantBuffer()
   readonly #settler: Settler
   readonly #finisher: Finisher
@@ -129,7 +130,7 @@ export class Pipeline {
   }
 
   #complete(ledger: GrantLedger): void {
-    this.#ledgers.delete(ledger.grant.lease)
+    this.#ledgers.take(ledger.grant.lease)
     this.#endExclusive(ledger)
   }
 
@@ -139,7 +140,7 @@ export class Pipeline {
 
   #lose(ledger: GrantLedger, error: PosthornError): void {
     ledger.lost = true
-    this.#ledgers.delete(ledger.grant.lease)
+    this.#ledgers.take(ledger.grant.lease)
     this.#buffer.drop(ledger)
     this.#settler.forget(ledger)
     const runs = this.#runner.runs().filter((run) => run.holds(ledger))

@@ -7,7 +7,8 @@
  */
 
 const WORK_AHEAD_MS = 100
-const AHEAD_MAX = 4_096
+// Twice the largest record batch. More makes handlers no faster, and gives the garbage collector more to copy.
+const AHEAD_MAX = 2_048
 const UNKNOWN = -1
 const WEIGHT_OF_NEWEST = 1 / 16
 

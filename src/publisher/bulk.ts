@@ -19,7 +19,8 @@ import {
 } from './publish-options.ts'
 import type { Writer } from './writer.ts'
 
-const OUTSTANDING_MAX = 8_000
+// Enough to keep two commits under way while the next fill. More would only give the garbage collector more to copy.
+const OUTSTANDING_MAX = 4_000
 
 /** What became of a bulk. */
 export interface BulkResult {

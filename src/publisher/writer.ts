@@ -1,6 +1,7 @@
 /**
  * Group commit. Messages that arrive while a commit is under way form the next one; an idle writer commits at the end
- * of the present microtask, so that what is published in one go is stored in one go. Nothing lingers.
+ * of the present microtask, so that what is published in one go is stored in one go; of a long burst the first part
+ * sets out while the rest is still being encoded. Nothing lingers.
  *
  * State: lanes with something to send (`ready`, served in turn), lanes that a full backlog holds back (`holding`), at
  * most two commits under way, and the number and bytes of all messages that are queued or under way.
@@ -17,8 +18,10 @@ import type { KnownTopics } from './known-topics.ts'
 import type { Lane, Portion, Waiter } from './lane.ts'
 
 const COMMITS_UNDER_WAY_MAX = 2
-const COMMIT_MESSAGES_MAX = 2_000
+const COMMIT_MESSAGES_MAX = 1_000
 const COMMIT_BYTES_MAX = 1024 * 1024
+/** So many messages do not wait for the rest of a burst: storing them and encoding the others go on side by side. */
+const BURST_MESSAGES = 256
 const HOLD_MS = 5
 const HOLD_MS_MAX = 250
 
@@ -62,7 +65,7 @@ export class Writer {
     lane.add(message, waiter)
     this.#bufferedBytes += message.json.length
     this.#bufferedMessages++
-    if (lane.state === 'open') this.#schedule(lane)
+    if (lane.state === 'open') this.#send(lane)
     else if (lane.state === 'unready') this.#makeReady(lane)
   }
 
@@ -88,6 +91,11 @@ export class Writer {
       lane.state = 'unready'
       this.#reject(lane.takeAll(), error)
     }
+  }
+
+  #send(lane: Lane): void {
+    this.#schedule(lane)
+    if (lane.size >= BURST_MESSAGES && lane.sendable) this.#flush()
   }
 
   #schedule(lane: Lane): void {

@@ -15,9 +15,9 @@ describe('the sizing of prefetch', () => {
   })
 
   test('has an upper limit, also for handlers that take no time', () => {
-    assert.equal(messagesAhead(pace(0)), 4_096)
-    assert.equal(messagesAhead(pace(0.001)), 4_096)
-    assert.equal(messagesWanted(pace(0), 0, 0), 4_096)
+    assert.equal(messagesAhead(pace(0)), 2_048)
+    assert.equal(messagesAhead(pace(0.001)), 2_048)
+    assert.equal(messagesWanted(pace(0), 0, 0), 2_048)
   })
 
   test('does not hoard for slow handlers, nor for those whose pace is unknown', () => {
@@ -77,7 +77,7 @@ describe('a consumer', () => {
     assert.deepEqual(source.pulls, [{ messagesMax: 11, bytesMax: 4 * 1024 * 1024 }])
     source.offer(grantOf(offsets(0, 11)))
     await settleDown()
-    assert.equal(source.pulls.at(-1)?.messagesMax, 4_096)
+    assert.equal(source.pulls.at(-1)?.messagesMax, 2_048)
     await consumer.close()
   })
 

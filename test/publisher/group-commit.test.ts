@@ -48,10 +48,19 @@ describe('group commit', () => {
     assert.equal(fake.underWayMax, 2)
   })
 
-  test('one commit holds at most 2,000 messages', async () => {
+  test('one commit holds at most 1,000 messages', async () => {
     const { publisher, fake } = setUp({}, { automatic: true })
-    await Promise.all(Array.from({ length: 4_500 }, (_, number) => publisher.publish(orders, { number }, undefined)))
-    assert.deepEqual(fake.appends.map(counts), [[['orders', 2_000]], [['orders', 2_000]], [['orders', 500]]])
+    await Promise.all(Array.from({ length: 2_500 }, (_, number) => publisher.publish(orders, { number }, undefined)))
+    assert.deepEqual(fake.appends.map(counts), [[['orders', 1_000]], [['orders', 1_000]], [['orders', 500]]])
+  })
+
+  test('a long burst sets out before it has been encoded to the end', async () => {
+    const { publisher, fake } = setUp({}, { automatic: true })
+    await publisher.publish(orders, { number: 0 }, undefined)
+    const burst = Array.from({ length: 1_000 }, (_, number) => publisher.publish(orders, { number }, undefined))
+    assert.deepEqual(fake.appends.slice(1).map(counts), [[['orders', 256]], [['orders', 256]]])
+    await Promise.all(burst)
+    assert.deepEqual(fake.appends.slice(3).map(counts), [[['orders', 488]]])
   })
 
   test('one commit holds at most 1 MiB, but always one message', async () => {

@@ -7,13 +7,24 @@
  */
 import { Buffer } from 'node:buffer'
 import { Worker } from 'node:worker_threads'
+import { BoxMap } from '../../collections/box-map.ts'
 import type { EngineOptions, Grant, LeaseId, SourceOptions, StoredMessage } from '../../engine.ts'
-import type { Clock, Timer } from '../../environment/index.ts'
+import type { Clock, Logger, Timer } from '../../environment/index.ts'
 import { PosthornError } from '../../errors.ts'
 import { decodeBatch, parseEvent, storedMessage } from '../../message/decode.ts'
 import type { SqliteAddress } from './address.ts'
-import { Liveness } from './liveness.ts'
-import type { CallResult, Command, Opening, PullResult, ThreadData, Turn, WireGrant } from './protocol.ts'
+import { BEAT_MS, Liveness } from './liveness.ts'
+import type {
+  CallResult,
+  Command,
+  LostLeases,
+  Opening,
+  PullResult,
+  ThreadData,
+  Turn,
+  WireError,
+  WireGrant,
+} from './protocol.ts'
 import { fromWire } from './wire-error.ts'
 
 /** Omits a member from each part of a union. */
@@ -27,22 +38,26 @@ interface Waiting {
 
 /** What a source wants to be told. */
 export interface SourceListener extends Pick<SourceOptions, 'onLeasesLost' | 'onDamage'> {
-  onGrants(grants: readonly Grant[]): void
-  onPullFailed(error: PosthornError): void
+  /** `pull` is the number that was given to the pull. */
+  onGrants(grants: readonly Grant[], pull: number): void
+  /** Without a number: no pull can be answered any more. */
+  onPullFailed(error: PosthornError, pull?: number): void
 }
 
-const BEAT_MS = 250
+const WARNING_MS = 60_000
 const THREAD = new URL(import.meta.url.endsWith('.ts') ? './writer/thread.ts' : './writer/thread.js', import.meta.url)
 
 export class Host {
   readonly file: string
   readonly #worker: Worker
   readonly #clock: Clock
+  readonly #logger: Logger
   readonly #liveness = new Liveness()
-  readonly #calls = new Map<number, Waiting>()
+  readonly #calls = new BoxMap<number, Waiting>()
   readonly #listeners = new Map<number, SourceListener>()
-  readonly #decoded = new Map<number, StoredMessage[]>()
+  readonly #decoded = new BoxMap<number, StoredMessage[]>()
   #nextCall = 1
+  #warnedAtMs = Number.NEGATIVE_INFINITY
   #beat: Timer | undefined
   #alarm: Timer | undefined
   #dead: PosthornError | undefined
@@ -50,6 +65,7 @@ export class Host {
   private constructor(address: SqliteAddress, { environment, leaseMs }: EngineOptions) {
     this.file = address.file
     this.#clock = environment.clock
+    this.#logger = environment.logger
     const { real } = this.#clock
     this.#beatNow()
     const workerData: ThreadData = {
@@ -58,14 +74,21 @@ export class Host {
       liveness: this.#liveness.buffer,
       ...(!real && { heldTimeMs: this.#clock.now() }),
     }
-    this.#worker = new Worker(THREAD, { workerData, name: 'posthorn-writer', resourceLimits: THREAD_LIMITS })
+    this.#worker = new Worker(THREAD, {
+      workerData,
+      name: 'posthorn-writer',
+      resourceLimits: THREAD_LIMITS,
+      // The program's own flags concern its own code; some of them, such as --input-type, keep a thread from starting.
+      execArgv: [],
+    })
   }
 
   static async open(address: SqliteAddress, options: EngineOptions): Promise<Host> {
     const host = new Host(address, options)
     const opening = await new Promise<Opening>((resolve, reject) => {
       host.#worker.once('message', resolve)
-      host.#worker.once('error', reject)
+      host.#worker.once('error', (error) => reject(host.#failed(error)))
+      host.#worker.once('exit', () => reject(host.#failed(new Error('the writer thread did not start'))))
     })
     if ('failed' in opening) {
       await host.#worker.terminate()
@@ -73,6 +96,11 @@ export class Host {
     }
     host.#start(options.leaseMs)
     return host
+  }
+
+  /** Why nothing can be sent any more; undefined while all is well. */
+  get dead(): PosthornError | undefined {
+    return this.#dead
   }
 
   /** Sends a command and waits for its answer. */
@@ -149,17 +177,17 @@ export class Host {
       const text = Buffer.from(buffer, byteOffset, byteLength).toString('utf8')
       this.#decoded.set(batch.id, decodeBatch(batch.shared, text, batch.baseOffset))
     }
-    if (turn.sessionLost) this.#loseLeases(turn.sessionLost)
+    if (turn.lost) this.#loseLeases(turn.lost)
     for (const result of turn.grants) this.#handOver(result)
-    for (const id of turn.forget) this.#decoded.delete(id)
+    for (const id of turn.forget) this.#decoded.take(id)
     for (const { source, error } of turn.damaged) this.#listeners.get(source)?.onDamage(fromWire(error))
     for (const result of turn.results) this.#answer(result)
+    if (turn.trouble) this.#warn(turn.trouble)
     if (turn.alarmAtMs !== undefined) this.#setAlarm(turn.alarmAtMs)
   }
 
   #answer(result: CallResult): void {
-    const waiting = this.#calls.get(result.call)
-    this.#calls.delete(result.call)
+    const waiting = this.#calls.take(result.call)
     this.#holdProcess()
     if ('error' in result) waiting?.reject(fromWire(result.error))
     else waiting?.resolve(result.value as never)
@@ -167,8 +195,12 @@ export class Host {
 
   #handOver(result: PullResult): void {
     const listener = this.#listeners.get(result.source)
-    if ('error' in result) listener?.onPullFailed(fromWire(result.error))
-    else listener?.onGrants(result.grants.map((grant) => this.#toGrant(grant)))
+    if ('error' in result) listener?.onPullFailed(fromWire(result.error), result.pull)
+    else
+      listener?.onGrants(
+        result.grants.map((grant) => this.#toGrant(grant)),
+        result.pull,
+      )
   }
 
   #toGrant({ segments, kept, ...grant }: WireGrant): Grant {
@@ -180,8 +212,17 @@ export class Host {
     return { ...grant, messages: parts.length === 1 ? parts[0]! : parts.flat() }
   }
 
-  #loseLeases({ reason, held }: NonNullable<Turn['sessionLost']>): void {
+  #loseLeases({ reason, held }: LostLeases): void {
     for (const { source, leases } of held) this.#listeners.get(source)?.onLeasesLost(leases as LeaseId[], reason)
+  }
+
+  // It is tried ten times a second: said once a minute.
+  #warn(trouble: WireError): void {
+    const nowMs = this.#clock.now()
+    if (nowMs < this.#warnedAtMs + WARNING_MS) return
+    this.#warnedAtMs = nowMs
+    const { message, code } = fromWire(trouble)
+    this.#logger.warn(`Work in the background failed and is tried again: ${message}`, { code })
   }
 
   #setAlarm(atMs: number): void {
@@ -189,13 +230,16 @@ export class Host {
     this.#alarm = this.#clock.setTimer(Math.max(0, atMs - this.#clock.now()), () => this.send({ kind: 'tick' }))
   }
 
+  #failed(cause: Error): PosthornError {
+    return new PosthornError('POSTHORN_STORAGE_FAILED', { store: this.file, problem: cause.message }, { cause })
+  }
+
   #die(cause: Error): void {
     this.#beat?.cancel()
-    const failure = { store: this.file, problem: cause.message }
-    const dead = this.#dead ?? new PosthornError('POSTHORN_STORAGE_FAILED', failure, { cause })
+    this.#alarm?.cancel()
+    const dead = this.#dead ?? this.#failed(cause)
     this.#dead = dead
-    for (const waiting of this.#calls.values()) waiting.reject(dead)
-    this.#calls.clear()
+    for (const waiting of this.#calls.takeAll()) waiting.reject(dead)
     for (const listener of this.#listeners.values()) listener.onPullFailed(dead)
   }
 }

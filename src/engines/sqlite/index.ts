@@ -23,7 +23,7 @@ import { Host } from './host.ts'
 import type { WireOutcome } from './protocol.ts'
 import { SqliteSource } from './source.ts'
 import { UserTransactions } from './user-transaction.ts'
-import { type PackedGroup, packGroup } from './wire-group.ts'
+import { packGroup } from './wire-group.ts'
 
 /** Opens `sqlite:path`, `sqlite::memory:`, with an optional `?maxBytes=` that bounds the file. */
 export const connectSqlite: ConnectEngine = async (url, options) => {
@@ -89,12 +89,18 @@ class SqliteEngine implements Engine {
   }
 
   async append(groups: readonly AppendGroup[]): Promise<readonly AppendOutcome[]> {
-    const packed = groups.map((group) => this.#pack(group))
+    await this.#learnPartitions(groups)
+    const packed = groups.map((group) => packGroup(group, this.#partitions.get(group.topic) ?? 1, this.#keylessTurn++))
     const outcomes = await this.#host.call<readonly WireOutcome[]>({
       kind: 'append',
       groups: packed.map(({ group }) => group),
     })
-    return packed.map(({ unpack }, index) => unpack(outcomes[index]!))
+    return packed.map(({ group, unpack }, index) => {
+      const outcome = unpack(outcomes[index]!)
+      // The topic may have been made anew since: ask again next time.
+      if ('refused' in outcome) this.#partitions.delete(group.topic)
+      return outcome
+    })
   }
 
   async appendIn(transaction: unknown, group: AppendGroup): Promise<AppendOutcome> {
@@ -102,7 +108,9 @@ class SqliteEngine implements Engine {
       const feature = 'publish in a transaction of yours, as nothing else can open a database in memory'
       throw new PosthornError('POSTHORN_UNSUPPORTED', { engine: 'sqlite::memory:', feature })
     }
-    return this.#transactions.append(transaction, () => this.#pack(group))
+    return this.#transactions.append(transaction, group.topic, (partitions) =>
+      packGroup(group, partitions, this.#keylessTurn++),
+    )
   }
 
   async openSource(options: SourceOptions): Promise<Source> {
@@ -123,7 +131,8 @@ class SqliteEngine implements Engine {
   }
 
   async #close(): Promise<void> {
-    await Promise.all([...this.#sources].map((source) => source.close()))
+    // Ending the session gives back what a source could not.
+    await Promise.allSettled([...this.#sources].map((source) => source.close()))
     await this.#host.close()
   }
 
@@ -137,7 +146,9 @@ class SqliteEngine implements Engine {
     }
   }
 
-  #pack(group: AppendGroup): PackedGroup {
-    return packGroup(group, this.#partitions.get(group.topic) ?? 1, this.#keylessTurn++)
+  // Another process may have made the topic.
+  async #learnPartitions(groups: readonly AppendGroup[]): Promise<void> {
+    if (groups.every(({ topic }) => this.#partitions.has(topic))) return
+    for (const { topic, partitions } of await this.admin.topics()) this.#partitions.set(topic, partitions.length)
   }
 }

@@ -4,6 +4,9 @@
  * long computation is not a crash; but a loop that stays silent for longer than any handler may run is taken for dead,
  * and its messages go to another process.
  */
+/** How often the event loop says that it is alive. */
+export const BEAT_MS = 250
+
 const LAST_TURN = 0
 const TRUST = 1
 
@@ -29,6 +32,7 @@ export class Liveness {
   /** Called by the thread: for how long the event loop has been silent beyond what it is trusted; 0 when it is not. */
   silentMs(nowMs: number): number {
     const silentMs = nowMs - this.#numbers[LAST_TURN]!
-    return silentMs > this.#numbers[TRUST]! ? silentMs : 0
+    // Between two beats the loop is silent without being blocked.
+    return silentMs > this.#numbers[TRUST]! + 2 * BEAT_MS ? silentMs : 0
   }
 }

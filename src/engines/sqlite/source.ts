@@ -13,8 +13,7 @@ export class SqliteSource implements Source {
   readonly #number: number
   readonly #onClose: () => void
   #waiting: WaitingPull | undefined
-  /** Leases that came after their pull was given up; the next pull takes them. */
-  #early: Grant[] = []
+  #pulls = 0
   #closing: Promise<void> | undefined
 
   private constructor(host: Host, number: number, onClose: () => void) {
@@ -28,12 +27,9 @@ export class SqliteSource implements Source {
     const { topic, subscription, handlerTimeoutMs } = options
     await host.call({ kind: 'openSource', source: number, options: { topic, subscription } })
     host.listen(number, handlerTimeoutMs, {
-      onGrants: (grants) => source.#receive(grants),
-      onPullFailed: (error) => source.#fail(error),
-      onLeasesLost: (leases, reason) => {
-        source.#forget(leases)
-        options.onLeasesLost(leases, reason)
-      },
+      onGrants: (grants, pull) => source.#receive(grants, pull),
+      onPullFailed: (error, pull) => source.#fail(error, pull),
+      onLeasesLost: (leases, reason) => options.onLeasesLost(leases, reason),
       onDamage: (error) => options.onDamage(error),
     })
     return source
@@ -41,11 +37,8 @@ export class SqliteSource implements Source {
 
   pull(limits: { messagesMax: number; bytesMax: number }, signal: AbortSignal): Promise<readonly Grant[]> {
     if (this.#closing || signal.aborted) return Promise.resolve([])
-    if (this.#early.length > 0) {
-      const grants = this.#early
-      this.#early = []
-      return Promise.resolve(grants)
-    }
+    if (this.#host.dead) return Promise.reject(this.#host.dead)
+    const pull = ++this.#pulls
     return new Promise((resolve, reject) => {
       const giveUp = () => {
         this.#host.send({ kind: 'unpull', source: this.#number })
@@ -63,7 +56,7 @@ export class SqliteSource implements Source {
         },
       }
       signal.addEventListener('abort', giveUp, { once: true })
-      this.#host.send({ kind: 'pull', source: this.#number, ...limits })
+      this.#host.send({ kind: 'pull', source: this.#number, pull, ...limits })
     })
   }
 
@@ -87,19 +80,15 @@ export class SqliteSource implements Source {
     }
   }
 
-  #receive(grants: readonly Grant[]): void {
+  // Leases that were under way while their pull was given up go back: nobody asked for them any more.
+  #receive(grants: readonly Grant[], pull: number): void {
     if (this.#closing) return
-    const waiting = this.#take()
-    if (waiting) waiting.resolve(grants)
-    else this.#early.push(...grants)
+    if (this.#waiting && pull === this.#pulls) this.#take()?.resolve(grants)
+    else this.#host.send({ kind: 'giveBack', source: this.#number, leases: grants.map(({ lease }) => lease) })
   }
 
-  #fail(error: PosthornError): void {
-    this.#take()?.reject(error)
-  }
-
-  #forget(leases: readonly LeaseId[]): void {
-    this.#early = this.#early.filter((grant) => !leases.includes(grant.lease))
+  #fail(error: PosthornError, pull = this.#pulls): void {
+    if (pull === this.#pulls) this.#take()?.reject(error)
   }
 
   #take(): WaitingPull | undefined {

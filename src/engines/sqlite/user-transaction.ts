@@ -7,9 +7,23 @@ import { describeFailure } from './store/failure.ts'
 import { Log } from './store/log.ts'
 import type { PackedGroup } from './wire-group.ts'
 
+type PreparedStatement = ReturnType<ConstructorParameters<typeof StatementCache>[0]>
+
+/** How either of them is told to answer with plain numbers and objects, whatever the connection does by default. */
+interface AnswerSettings {
+  setReadBigInts?(enabled: boolean): void
+  setReturnArrays?(enabled: boolean): void
+  safeIntegers?(enabled: boolean): void
+}
+
+interface UserStore {
+  readonly statements: StatementCache
+  readonly log: Log
+}
+
 /** What `node:sqlite` and `better-sqlite3` connections have in common. */
 interface UserConnection {
-  prepare(sql: string): ReturnType<ConstructorParameters<typeof StatementCache>[0]>
+  prepare(sql: string): PreparedStatement
   /** node:sqlite */
   readonly isTransaction?: boolean
   /** better-sqlite3 */
@@ -26,7 +40,7 @@ export class UserTransactions {
   readonly #file: string
   readonly #clock: Clock
   readonly #onCommit: () => void
-  readonly #logs = new WeakMap<object, Log>()
+  readonly #stores = new WeakMap<object, UserStore>()
   readonly #watched = new WeakSet<object>()
 
   constructor(file: string, clock: Clock, onCommit: () => void) {
@@ -35,29 +49,32 @@ export class UserTransactions {
     this.#onCommit = onCommit
   }
 
-  append(transaction: unknown, pack: () => PackedGroup): AppendOutcome {
+  append(transaction: unknown, topic: string, pack: (partitions: number) => PackedGroup): AppendOutcome {
     const connection = asConnection(transaction)
-    const log = this.#logFor(connection)
     if (!isOpen(connection)) throw invalid('no transaction is open on this connection')
-    const packed = pack()
-    this.#watchForCommit(connection)
     try {
-      return packed.unpack(log.append(packed.group, this.#clock.now()))
+      const { statements, log } = this.#storeFor(connection)
+      const packed = pack(log.topic(topic).partitions)
+      const outcome = atomically(statements, () => log.append(packed.group, this.#clock.now()))
+      this.#watchForCommit(connection)
+      return packed.unpack(outcome)
     } catch (error) {
+      // Statements of a connection that was closed and opened again are of no more use.
+      this.#stores.delete(connection)
       if (error instanceof PosthornError && error.code === 'POSTHORN_BACKLOG_FULL') return { refused: error }
       throw describeFailure(error, this.#file)
     }
   }
 
-  #logFor(connection: UserConnection): Log {
-    let log = this.#logs.get(connection)
-    if (!log) {
-      const statements = new StatementCache((sql) => connection.prepare(sql))
+  #storeFor(connection: UserConnection): UserStore {
+    let store = this.#stores.get(connection)
+    if (!store) {
+      const statements = new StatementCache((sql) => prepare(connection, sql))
       this.#refuseOtherFile(statements)
-      log = new Log(statements)
-      this.#logs.set(connection, log)
+      store = { statements, log: new Log(statements) }
+      this.#stores.set(connection, store)
     }
-    return log
+    return store
   }
 
   #refuseOtherFile(statements: StatementCache): void {
@@ -84,8 +101,40 @@ export class UserTransactions {
 
 function asConnection(transaction: unknown): UserConnection {
   const candidate = transaction as Partial<UserConnection> | null | undefined
-  if (typeof candidate?.prepare === 'function' && flagOf(candidate) !== undefined) return candidate as UserConnection
+  if (typeof candidate?.prepare === 'function' && ('isTransaction' in candidate || 'inTransaction' in candidate))
+    return candidate as UserConnection
   throw invalid('it is neither a node:sqlite DatabaseSync nor a better-sqlite3 Database')
+}
+
+function prepare(connection: UserConnection, sql: string): PreparedStatement {
+  const statement: PreparedStatement & AnswerSettings = connection.prepare(sql)
+  statement.setReadBigInts?.(false)
+  statement.setReturnArrays?.(false)
+  // better-sqlite3 has it on statements that return rows, and on no others.
+  if (typeof statement.safeIntegers === 'function') statement.safeIntegers(false)
+  return statement
+}
+
+// A user may catch the error and commit all the same: then nothing of the group may be left.
+function atomically<T>(statements: StatementCache, work: () => T): T {
+  statements.run('SAVEPOINT posthorn_append')
+  try {
+    const result = work()
+    statements.run('RELEASE posthorn_append')
+    return result
+  } catch (error) {
+    rollBack(statements)
+    throw error
+  }
+}
+
+function rollBack(statements: StatementCache): void {
+  try {
+    statements.run('ROLLBACK TO posthorn_append')
+    statements.run('RELEASE posthorn_append')
+  } catch {
+    // A full disk makes SQLite roll back the whole transaction by itself.
+  }
 }
 
 function isOpen(connection: UserConnection): boolean {

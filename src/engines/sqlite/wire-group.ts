@@ -4,8 +4,8 @@ import type { WireGroup, WireOutcome, WireRun, WireSingle } from './protocol.ts'
 import { fromWire } from './wire-error.ts'
 
 /** A record batch is one row: large enough to be cheap for each message, small enough to be lost without grief. */
-const RUN_MESSAGES_MAX = 1_000
-const RUN_CHARACTERS_MAX = 256 * 2 ** 10
+export const RUN_MESSAGES_MAX = 1_000
+export const RUN_CHARACTERS_MAX = 256 * 2 ** 10
 
 interface Place {
   /** The run or, below zero, the single (as -1 - index) that the message became. */

@@ -23,13 +23,16 @@ SELECT s.subscription_id AS subscriptionId, t.topic_id AS topicId, t.name AS top
  WHERE ?1 IS NULL OR t.name = ?1 ORDER BY t.name, s.name`
 
 export const LIST_POSITIONS = `
-SELECT c.partition, c.next_offset AS offset, p.next_offset - c.next_offset AS backlog
+SELECT c.partition, c.next_offset AS offset,
+       p.next_offset - max(c.next_offset, coalesce(
+         (SELECT min(base_offset) FROM posthorn_batches AS b
+           WHERE b.topic_id = p.topic_id AND b.partition = p.partition), p.next_offset)) AS backlog
   FROM posthorn_cursors AS c
   JOIN posthorn_partitions AS p ON p.topic_id = ?2 AND p.partition = c.partition
  WHERE c.subscription_id = ?1 ORDER BY c.partition`
 
 export const LIST_RANGES = `
-SELECT from_offset AS fromOffset, to_offset AS toOffset, settled, session_id AS sessionId
+SELECT lease_id AS leaseId, from_offset AS fromOffset, to_offset AS toOffset, settled, session_id AS sessionId
   FROM posthorn_leases WHERE subscription_id = ?`
 
 export const TIME_AT_OFFSET = `
@@ -53,7 +56,7 @@ export const ALL_BATCHES = `
 SELECT b.batch_id AS batchId, t.name AS topic FROM posthorn_batches AS b
   JOIN posthorn_topics AS t USING (topic_id) ORDER BY b.topic_id, b.partition, b.base_offset`
 
-// A cursor beyond the end, or a batch at or beyond it, cannot come about while the file is intact.
+// None of this can come about while the file is intact.
 export const BROKEN_PLACES = `
 SELECT 'The cursor of subscription ' || s.name || ' lies beyond the end of partition ' || c.partition || '.' AS problem
   FROM posthorn_cursors AS c
@@ -65,4 +68,12 @@ SELECT 'Messages of topic ' || t.name || ' lie beyond the end of partition ' || 
   FROM posthorn_batches AS b
   JOIN posthorn_topics AS t USING (topic_id)
   JOIN posthorn_partitions AS p ON p.topic_id = b.topic_id AND p.partition = b.partition
- WHERE b.base_offset + b.count > p.next_offset`
+ WHERE b.base_offset + b.count > p.next_offset
+UNION ALL
+SELECT 'Lease ' || l.lease_id || ' makes no sense.'
+  FROM posthorn_leases AS l LEFT JOIN posthorn_subscriptions AS s USING (subscription_id)
+ WHERE s.subscription_id IS NULL OR typeof(l.from_offset) <> 'integer' OR typeof(l.to_offset) <> 'integer'
+    OR l.from_offset < 0 OR l.from_offset >= l.to_offset
+    OR l.to_offset > coalesce((SELECT c.next_offset FROM posthorn_cursors AS c
+                                WHERE c.subscription_id = l.subscription_id AND c.partition = l.partition), 0)
+    OR length(l.settled) <> (l.to_offset - l.from_offset + 7) / 8`

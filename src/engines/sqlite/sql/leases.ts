@@ -35,6 +35,10 @@ UPDATE posthorn_leases SET session_id = NULL, isolated = 0 WHERE session_id = ?`
 
 export const LEASES_OF_SESSION = `SELECT ${COLUMNS} FROM posthorn_leases WHERE session_id = ?`
 
+export const LEASE_IDS_OF_SESSION = `
+SELECT lease_id AS leaseId FROM posthorn_leases WHERE session_id = ?1
+ UNION ALL SELECT lease_id FROM posthorn_retries WHERE session_id = ?1`
+
 export const RETURN_LOST_LEASES = `
 UPDATE posthorn_leases SET session_id = NULL, isolated = 0, crashes = crashes + 1 WHERE session_id = ?`
 

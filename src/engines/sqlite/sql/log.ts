@@ -3,6 +3,11 @@ SELECT topic_id AS topicId, name, kind, partitions, deduplication_window_ms AS d
        max_backlog AS maxBacklog, had_subscription AS hadSubscription
   FROM posthorn_topics WHERE name = ?`
 
+export const FIND_CONFIGURED_TOPIC = `
+SELECT 1 AS found FROM posthorn_topics
+ WHERE name = ? AND kind = ? AND partitions = ? AND deduplication_window_ms = ? AND retention_age_ms = ?
+   AND retention_bytes IS ? AND drop_unread = ? AND max_backlog IS ?`
+
 export const INSERT_TOPIC = `
 INSERT INTO posthorn_topics
   (name, kind, partitions, deduplication_window_ms, retention_age_ms, retention_bytes, drop_unread, max_backlog)
@@ -29,13 +34,13 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
 // Messages that the slowest subscription has not taken yet; those of a topic without subscriptions all count.
 export const BACKLOG = `
-SELECT coalesce(sum(heads.next_offset - coalesce(
-         (SELECT min(cursors.next_offset) FROM posthorn_cursors AS cursors
-            JOIN posthorn_subscriptions AS subscriptions USING (subscription_id)
-           WHERE subscriptions.topic_id = heads.topic_id AND cursors.partition = heads.partition),
-         (SELECT min(base_offset) FROM posthorn_batches AS batches
-           WHERE batches.topic_id = heads.topic_id AND batches.partition = heads.partition),
-         heads.next_offset)), 0) AS backlog
+SELECT coalesce(sum(heads.next_offset - max(
+         coalesce((SELECT min(cursors.next_offset) FROM posthorn_cursors AS cursors
+                     JOIN posthorn_subscriptions AS subscriptions USING (subscription_id)
+                    WHERE subscriptions.topic_id = heads.topic_id AND cursors.partition = heads.partition), 0),
+         coalesce((SELECT min(base_offset) FROM posthorn_batches AS batches
+                    WHERE batches.topic_id = heads.topic_id AND batches.partition = heads.partition),
+                  heads.next_offset))), 0) AS backlog
   FROM posthorn_partitions AS heads WHERE heads.topic_id = ?`
 
 export const REMEMBER_ID = `
@@ -53,7 +58,7 @@ export const NEXT_DELAYED = `SELECT min(due_at_ms) AS dueAtMs FROM posthorn_dela
 
 export const DUE_DELAYED = `
 SELECT delayed_id AS delayedId, topic_id AS topicId, partition, time_ms AS timeMs, shared, own
-  FROM posthorn_delayed WHERE due_at_ms <= ? ORDER BY due_at_ms, delayed_id LIMIT 1000`
+  FROM posthorn_delayed WHERE due_at_ms <= ? ORDER BY due_at_ms, delayed_id LIMIT ?`
 
 export const DELETE_DELAYED = `DELETE FROM posthorn_delayed WHERE delayed_id = ?`
 

@@ -7,7 +7,13 @@ VALUES (?, ?, ?, ?, ?, ?, ?)`
 
 export const DUE_RETRIES = `
 SELECT ${COLUMNS} FROM posthorn_retries
- WHERE subscription_id = ? AND session_id IS NULL AND due_at_ms <= ? ORDER BY due_at_ms, retry_id LIMIT ?`
+ WHERE subscription_id = ? AND session_id IS NULL AND due_at_ms <= ? AND crashes = 0
+ ORDER BY due_at_ms, retry_id LIMIT ?`
+
+export const DUE_SUSPECTS = `
+SELECT ${COLUMNS} FROM posthorn_retries
+ WHERE subscription_id = ? AND session_id IS NULL AND due_at_ms <= ? AND crashes > 0
+ ORDER BY due_at_ms, retry_id LIMIT ?`
 
 export const NEXT_RETRY = `
 SELECT min(due_at_ms) AS dueAtMs FROM posthorn_retries WHERE subscription_id = ? AND session_id IS NULL`

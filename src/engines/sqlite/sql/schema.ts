@@ -29,7 +29,7 @@ CREATE TABLE posthorn_partitions (
 ) WITHOUT ROWID;
 
 -- One row a record batch. "data" is a JSON array of the messages' own CloudEvents attributes, "shared" the attributes
--- that all of them have; "crc32" covers "data".
+-- that all of them have; "crc32" covers both and the batch's place.
 CREATE TABLE posthorn_batches (
   batch_id      INTEGER PRIMARY KEY,
   topic_id      INTEGER NOT NULL,
@@ -156,10 +156,11 @@ SELECT topics.name                                             AS topic,
        json_extract(message.value, '$.subject')                AS subject,
        json_extract(message.value, '$.time')                   AS time,
        json_extract(message.value, '$.data')                   AS data,
-       json_patch(batches.shared, message.value)               AS event
+       json('{"specversion":"1.0",' || substr(batches.shared, 2, length(batches.shared) - 2) || ',' ||
+            substr(message.value, 2))                          AS event
   FROM posthorn_batches AS batches
   JOIN posthorn_topics AS topics USING (topic_id),
-       json_each(CAST(batches.data AS TEXT)) AS message;
+       json_each(iif(json_valid(CAST(batches.data AS TEXT)), CAST(batches.data AS TEXT), '[]')) AS message;
 `
 
 /** Brings a file of schema version `index + 1` to the next one. */

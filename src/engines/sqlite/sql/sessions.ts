@@ -8,6 +8,8 @@ export const FIND_SESSION = `SELECT 1 AS found FROM posthorn_sessions WHERE sess
 export const LOST_SESSIONS = `
 SELECT session_id AS sessionId FROM posthorn_sessions WHERE lease_until_ms <= ? AND session_id <> ?`
 
+export const IS_LOST = `SELECT 1 AS found FROM posthorn_sessions WHERE session_id = ? AND lease_until_ms <= ?`
+
 export const NEXT_LOSS = `SELECT min(lease_until_ms) AS atMs FROM posthorn_sessions WHERE session_id <> ?`
 
 export const DELETE_SESSION = `DELETE FROM posthorn_sessions WHERE session_id = ?`

@@ -2,6 +2,10 @@ export const FIND_SUBSCRIPTION = `
 SELECT subscription_id AS subscriptionId, topic_id AS topicId, paused, max_crashes AS maxCrashes
   FROM posthorn_subscriptions WHERE topic_id = ? AND name = ?`
 
+export const FIND_CONFIGURED_SUBSCRIPTION = `
+SELECT 1 AS found FROM posthorn_subscriptions AS s JOIN posthorn_topics AS t USING (topic_id)
+ WHERE t.name = ? AND s.name = ? AND max_crashes = ?`
+
 export const INSERT_SUBSCRIPTION = `
 INSERT INTO posthorn_subscriptions (topic_id, name, max_crashes) VALUES (?, ?, ?)`
 

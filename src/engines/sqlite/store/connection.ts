@@ -7,7 +7,7 @@
  * power, which costs a second delivery, while messages may not. A later durable commit makes earlier ones durable too,
  * because the write-ahead log is one file in order.
  */
-import { mkdirSync } from 'node:fs'
+import { accessSync, constants, existsSync, mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync, type SQLInputValue } from 'node:sqlite'
 import { PosthornError } from '../../../errors.ts'
@@ -58,7 +58,9 @@ export class StatementCache implements Statements {
   }
 }
 
-const BUSY_WAIT_MS_FIRST = 0.1
+// Our own transactions hold the lock for a fraction of a millisecond; only a stranger's is worth sleeping for.
+const BUSY_WAIT_MS_FIRST = 0.05
+const BUSY_WAIT_MS_GROWTH = 1.02
 const BUSY_WAIT_MS_MAX = 2
 const BUSY_LIMIT_MS = 10_000
 
@@ -68,6 +70,7 @@ export class Connection extends StatementCache {
   readonly file: string
   readonly #database: DatabaseSync
   #durable: boolean | undefined
+  #longestWaitMs = 0
 
   private constructor(database: DatabaseSync, file: string) {
     super((sql) => database.prepare(sql))
@@ -75,14 +78,22 @@ export class Connection extends StatementCache {
     this.file = file
   }
 
-  /** Opens or creates the file. Throws a coded error, and leaves a file that is not ours as it was. */
-  static open(address: SqliteAddress): Connection {
+  /**
+   * Opens or creates the file. Throws a coded error, and leaves the file as it was when it is not ours, or when `check`
+   * throws.
+   */
+  static open(address: SqliteAddress, check: (connection: Connection) => void): Connection {
     const { file } = address
     try {
-      if (file !== IN_MEMORY) mkdirSync(dirname(file), { recursive: true })
-      const database = new DatabaseSync(file, { timeout: 0 })
-      const connection = new Connection(database, file)
-      connection.#configure(address)
+      if (file !== IN_MEMORY) prepareFolder(file)
+      const connection = new Connection(new DatabaseSync(file, { timeout: 0 }), file)
+      try {
+        check(connection)
+        connection.#configure(address)
+      } catch (error) {
+        connection.close()
+        throw error
+      }
       return connection
     } catch (error) {
       throw openFailure(error, file)
@@ -95,8 +106,10 @@ export class Connection extends StatementCache {
 
   /** Runs `work` in one write transaction, and rolls it back when it throws. */
   write<T>(durable: boolean, work: () => T): T {
-    this.#setDurable(durable)
-    this.waitWhileBusy(() => this.#database.exec('BEGIN IMMEDIATE'))
+    this.waitWhileBusy(() => {
+      this.#setDurable(durable)
+      this.#database.exec('BEGIN IMMEDIATE')
+    })
     try {
       const result = work()
       this.#database.exec('COMMIT')
@@ -105,6 +118,25 @@ export class Connection extends StatementCache {
       this.#rollBack()
       throw describeFailure(error, this.file)
     }
+  }
+
+  /** Runs `work`, which only reads, on one state of the file. */
+  read<T>(work: () => T): T {
+    return this.waitWhileBusy(() => {
+      this.#database.exec('BEGIN')
+      try {
+        return work()
+      } finally {
+        this.#rollBack()
+      }
+    })
+  }
+
+  /** The longest wait for another connection's lock since the last call. Milliseconds. */
+  takeLongestWaitMs(): number {
+    const longestMs = this.#longestWaitMs
+    this.#longestWaitMs = 0
+    return longestMs
   }
 
   /** Runs `attempt` until another connection's lock no longer stops it. */
@@ -121,7 +153,8 @@ export class Connection extends StatementCache {
         }
         Atomics.wait(sleepCell, 0, 0, waitMs)
         waitedMs += waitMs
-        waitMs = Math.min(waitMs * 1.5, BUSY_WAIT_MS_MAX)
+        this.#longestWaitMs = Math.max(this.#longestWaitMs, waitedMs)
+        waitMs = Math.min(waitMs * BUSY_WAIT_MS_GROWTH, BUSY_WAIT_MS_MAX)
       }
     }
   }
@@ -138,10 +171,15 @@ export class Connection extends StatementCache {
       if (mode.journal_mode !== 'wal') throw new PosthornError('POSTHORN_STORAGE_READ_ONLY', { file })
     }
     // Checkpoints run between commits, in checkpoint.ts, never inside of one that a publisher waits for.
-    this.#database.exec(
-      'PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864; PRAGMA foreign_keys = OFF',
+    this.waitWhileBusy(() =>
+      this.#database.exec(
+        'PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864; PRAGMA foreign_keys = OFF',
+      ),
     )
-    if (maxBytes === undefined) return
+    if (maxBytes !== undefined) this.waitWhileBusy(() => this.#limit(maxBytes))
+  }
+
+  #limit(maxBytes: number): void {
     const { page_size } = this.#database.prepare('PRAGMA page_size').get() as { page_size: number }
     this.#database.exec(`PRAGMA max_page_count = ${Math.floor(maxBytes / page_size)}`)
   }
@@ -158,10 +196,21 @@ export class Connection extends StatementCache {
   }
 }
 
+// SQLite opens what it may only read, and fails at the first write; beside the file it makes two others.
+function prepareFolder(file: string): void {
+  mkdirSync(dirname(file), { recursive: true })
+  accessSync(dirname(file), constants.R_OK | constants.W_OK)
+  if (existsSync(file)) accessSync(file, constants.R_OK | constants.W_OK)
+}
+
 function openFailure(error: unknown, file: string): PosthornError {
   const code = (error as NodeJS.ErrnoException).code
   if (code === 'EACCES' || code === 'EROFS' || code === 'EPERM') {
     return new PosthornError('POSTHORN_STORAGE_READ_ONLY', { file }, { cause: error })
+  }
+  if (code === 'EEXIST' || code === 'ENOTDIR' || code === 'ENAMETOOLONG') {
+    const { message: problem } = error as Error
+    return new PosthornError('POSTHORN_STORAGE_UNAVAILABLE', { store: file, problem }, { cause: error })
   }
   return describeFailure(error, file)
 }

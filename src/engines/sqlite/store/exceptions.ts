@@ -92,8 +92,13 @@ export class Exceptions {
     this.delete(row)
   }
 
+  /** What is due and no suspect. */
   due(subscriptionId: number, nowMs: number, limit: number): RetryRow[] {
     return this.#statements.all<RetryRow>(sql.DUE_RETRIES, subscriptionId, nowMs, limit)
+  }
+
+  dueSuspects(subscriptionId: number, nowMs: number, limit: number): RetryRow[] {
+    return this.#statements.all<RetryRow>(sql.DUE_SUSPECTS, subscriptionId, nowMs, limit)
   }
 
   nextDueMs(subscriptionId: number): number | undefined {

@@ -25,6 +25,11 @@ export function isBusy(error: unknown): boolean {
   return primaryCode(error) === BUSY
 }
 
+/** Whether SQLite found the file's structure damaged where it read. */
+export function isCorruption(error: unknown): boolean {
+  return primaryCode(error) === CORRUPT
+}
+
 /** Turns what SQLite threw into the coded error that tells a user what to do. Coded errors pass through. */
 export function describeFailure(error: unknown, file: string): PosthornError {
   if (error instanceof PosthornError) return error

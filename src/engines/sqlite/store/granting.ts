@@ -21,6 +21,7 @@ export class Granting {
   readonly #log: Log
   readonly #subscriptions: Subscriptions
   readonly #exceptions: Exceptions
+  readonly #turns = new Map<number, number>()
 
   constructor(rows: LeaseRows, log: Log, subscriptions: Subscriptions, exceptions: Exceptions) {
     this.#rows = rows
@@ -35,11 +36,19 @@ export class Granting {
     let left = demand.messagesMax
     left -= this.#grantReturned(demand, left, grants)
     // Half is kept for fresh messages; with room for only one, retries and fresh messages take turns.
-    const retriesMax = left === 1 ? this.#rows.turn % 2 : left >> 1
+    const turn = this.#nextTurn(demand.source.subscriptionId)
+    const retriesMax = left === 1 ? turn % 2 : left >> 1
     left -= this.#grantRetries(demand, retriesMax, grants)
-    left -= this.#grantFresh(demand, left, grants)
+    left -= this.#grantFresh(demand, turn, left, grants)
     this.#grantRetries(demand, left, grants)
     return grants
+  }
+
+  // Of each subscription's own: a counter that others move too might always find it at the same turn.
+  #nextTurn(subscriptionId: number): number {
+    const turn = this.#turns.get(subscriptionId) ?? 0
+    this.#turns.set(subscriptionId, turn + 1)
+    return turn
   }
 
   #grantReturned({ source, sessionId }: Demand, limit: number, grants: PlannedGrant[]): number {
@@ -72,19 +81,11 @@ export class Granting {
 
   #grantRetries({ source, sessionId, nowMs }: Demand, limit: number, grants: PlannedGrant[]): number {
     if (limit <= 0) return 0
-    let granted = 0
-    let suspectIsOut: boolean | undefined
-    for (const row of this.#exceptions.due(source.subscriptionId, nowMs, limit)) {
-      const isolated = row.crashes > 0
-      if (isolated) {
-        suspectIsOut ??= this.#rows.isSuspectOut(sessionId)
-        if (suspectIsOut) continue
-        suspectIsOut = true
-      }
-      grants.push(this.#leaseRetry(row, sessionId, isolated))
-      granted++
-    }
-    return granted
+    const { subscriptionId } = source
+    const suspects = this.#rows.isSuspectOut(sessionId) ? [] : this.#exceptions.dueSuspects(subscriptionId, nowMs, 1)
+    const due = [...suspects, ...this.#exceptions.due(subscriptionId, nowMs, limit - suspects.length)]
+    for (const row of due) grants.push(this.#leaseRetry(row, sessionId, row.crashes > 0))
+    return due.length
   }
 
   #leaseRetry(row: RetryRow, sessionId: number, isolated: boolean): PlannedGrant {
@@ -102,35 +103,39 @@ export class Granting {
     }
   }
 
-  #grantFresh(demand: Demand, limit: number, grants: PlannedGrant[]): number {
+  #grantFresh(demand: Demand, turn: number, limit: number, grants: PlannedGrant[]): number {
     if (limit <= 0) return 0
     const { subscriptionId, topicId } = demand.source
     const partitions = this.#subscriptions.freshPartitions(subscriptionId, topicId)
     // Start elsewhere each time, so that a busy partition does not keep the others waiting.
-    const start = partitions.length > 1 ? this.#rows.turn % partitions.length : 0
+    const start = turn % Math.max(1, partitions.length)
     let left = limit
-    for (let step = 0; step < partitions.length && left > 0; step++) {
-      left -= this.#leaseFresh(demand, partitions[(start + step) % partitions.length]!, left, grants)
+    let bytesLeft = demand.bytesMax
+    for (let step = 0; step < partitions.length && left > 0 && bytesLeft > 0; step++) {
+      const fresh = partitions[(start + step) % partitions.length]!
+      const { messages, bytes } = this.#leaseFresh(demand, fresh, left, bytesLeft, grants)
+      left -= messages
+      bytesLeft -= bytes
     }
     return limit - left
   }
 
-  #leaseFresh(demand: Demand, fresh: FreshPartition, limit: number, grants: PlannedGrant[]): number {
+  #leaseFresh(demand: Demand, fresh: FreshPartition, limit: number, bytesMax: number, grants: PlannedGrant[]) {
     const { partition } = fresh
     const { subscriptionId, topicId } = demand.source
-    const [from, to] = this.#measure(topicId, fresh, limit, demand.bytesMax)
+    const { from, to, bytes } = this.#measure(topicId, fresh, limit, bytesMax)
     this.#subscriptions.moveCursor(subscriptionId, partition, to)
-    if (from === to) return 0
+    if (from === to) return { messages: 0, bytes: 0 }
     const lease = this.#rows.insertFresh(subscriptionId, partition, from, to, demand.sessionId)
     grants.push({ ...plain, lease, partition, ranges: [[from, to]] })
-    return to - from
+    return { messages: to - from, bytes }
   }
 
   // How far a fresh range reaches: whole batches while the limits allow, or else a part of the first.
   #measure(topicId: number, { partition, cursor, head }: FreshPartition, limit: number, bytesMax: number) {
     const places = this.#log.findBatches(topicId, partition, cursor, Math.min(limit, BATCHES_PER_GRANT_MAX))
     // What lies between was purged, or deleted unread because the topic says so.
-    if (!places[0]) return [head, head] as const
+    if (!places[0]) return { from: head, to: head, bytes: 0 }
     const from = Math.max(cursor, places[0].baseOffset)
     let to = from
     let bytes = 0
@@ -140,7 +145,7 @@ export class Granting {
       to = Math.min(baseOffset + count, from + limit)
       bytes += size
     }
-    return [from, to] as const
+    return { from, to, bytes }
   }
 }
 

@@ -3,9 +3,9 @@ import type { PartitionState, PeekedMessage, PeekOptions, SubscriptionState, Top
 import { decodeBatch } from '../../../message/decode.ts'
 import * as sql from '../sql/inspection.ts'
 import type { Statements } from './connection.ts'
+import { bitsOf } from './leases.ts'
 import type { BatchRow, Log } from './log.ts'
 import { isIntact } from './message-reader.ts'
-import { SettledBits } from './settled-bits.ts'
 
 interface SubscriptionCounts {
   readonly subscriptionId: number
@@ -19,6 +19,7 @@ interface SubscriptionCounts {
 }
 
 interface Range {
+  readonly leaseId: number
   readonly fromOffset: number
   readonly toOffset: number
   readonly settled: Uint8Array | null
@@ -111,9 +112,7 @@ export class Inspection {
 }
 
 function countOpen(ranges: readonly Range[], matches: (range: Range) => boolean): number {
-  return ranges
-    .filter(matches)
-    .reduce((sum, range) => sum + new SettledBits(range.fromOffset, range.toOffset, range.settled).open, 0)
+  return ranges.filter(matches).reduce((sum, range) => sum + bitsOf(range).open, 0)
 }
 
 function describeDamage(batch: BatchRow, topic: string): string {

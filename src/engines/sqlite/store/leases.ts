@@ -11,6 +11,7 @@
  * time; the crash count of an isolated message therefore speaks of that message alone.
  */
 import type { Failure, LeaseId } from '../../../engine.ts'
+import { PosthornError } from '../../../errors.ts'
 import * as sql from '../sql/leases.ts'
 import type { Statements } from './connection.ts'
 import { SettledBits } from './settled-bits.ts'
@@ -46,11 +47,15 @@ export interface LeaseRow {
   readonly isolated: 0 | 1
 }
 
+type Bounds = Pick<LeaseRow, 'leaseId' | 'fromOffset' | 'toOffset' | 'settled'>
+
 interface Holder {
   readonly sessionId: number | null
   readonly isolated: boolean
 }
 
+/** More than any pull asks for. */
+const RANGE_MESSAGES_MAX = 2 ** 24
 const LEASE_IDS_PER_BLOCK = 2 ** 24
 const LEASE_IDS_PER_TRANSACTION_MAX = 2 ** 20
 
@@ -80,11 +85,6 @@ export class LeaseRows {
 
   newId(): LeaseId {
     return this.#nextId++
-  }
-
-  /** A number that differs from grant to grant, for taking turns. */
-  get turn(): number {
-    return this.#nextId
   }
 
   insertFresh(subscriptionId: number, partition: number, from: number, to: number, sessionId: number): LeaseId {
@@ -130,6 +130,12 @@ export class LeaseRows {
     return this.#statements.all<LeaseRow>(sql.LEASES_OF_SESSION, sessionId)
   }
 
+  /** The ids of all that the session holds, retries too. */
+  heldBy(sessionId: number): Set<LeaseId> {
+    const rows = this.#statements.all<{ leaseId: LeaseId }>(sql.LEASE_IDS_OF_SESSION, sessionId)
+    return new Set(rows.map((row) => row.leaseId))
+  }
+
   reachingBeyond(subscriptionId: number, partition: number, offset: number): LeaseRow[] {
     return this.#statements.all<LeaseRow>(sql.LEASES_FROM_OFFSET, subscriptionId, partition, offset)
   }
@@ -170,6 +176,16 @@ export class LeaseRows {
   }
 }
 
-export function bitsOf(row: LeaseRow): SettledBits {
+export function bitsOf(row: Bounds): SettledBits {
+  refuseNonsense(row)
   return new SettledBits(row.fromOffset, row.toOffset, row.settled)
+}
+
+// A damaged row must not make us count for hours, or ask for more memory than there is.
+function refuseNonsense({ leaseId, fromOffset, toOffset, settled }: Bounds): void {
+  const length = toOffset - fromOffset
+  const fits = settled === null || settled.byteLength === (length + 7) >> 3
+  if (Number.isSafeInteger(fromOffset) && length > 0 && length <= RANGE_MESSAGES_MAX && fits) return
+  const problem = `lease ${leaseId} makes no sense`
+  throw new PosthornError('POSTHORN_STORAGE_CORRUPT', { store: 'The table posthorn_leases', problem })
 }

@@ -1,9 +1,10 @@
 import { Buffer } from 'node:buffer'
-import { crc32 } from 'node:zlib'
 import type { AppendReceipt, TopicConfig } from '../../../engine.ts'
 import { PosthornError } from '../../../errors.ts'
 import type { WireGroup, WireRun, WireSingle } from '../protocol.ts'
 import * as sql from '../sql/log.ts'
+import { RUN_CHARACTERS_MAX, RUN_MESSAGES_MAX } from '../wire-group.ts'
+import { batchChecksum } from './checksum.ts'
 import type { Statements } from './connection.ts'
 
 export interface TopicRow {
@@ -42,6 +43,9 @@ interface DelayedRow {
   readonly own: string
 }
 
+/** Messages may be large, and all of them are in memory at once. */
+const PROMOTED_MAX = 250
+
 /**
  * The topics and their messages. Works on any connection that has a write transaction open: the writer thread's, or
  * the user's own. SQLite lets one transaction write at a time, so the next offset of a partition is a plain counter.
@@ -63,16 +67,15 @@ export class Log {
     return row
   }
 
+  /** Whether the topic is there, exactly as it is wanted. */
+  isConfigured(config: TopicConfig): boolean {
+    const values = [config.topic, config.kind, config.partitions, ...changeableOf(config)]
+    return this.#statements.get(sql.FIND_CONFIGURED_TOPIC, ...values) !== undefined
+  }
+
   ensureTopic(config: TopicConfig): void {
     const stored = this.findTopic(config.topic)
-    const { retention } = config
-    const changeable = [
-      config.deduplicationWindowMs,
-      retention.maxAgeMs,
-      retention.maxBytes ?? null,
-      Number(retention.dropUnread),
-      config.maxBacklog ?? null,
-    ]
+    const changeable = changeableOf(config)
     if (stored) {
       refuseConflict(stored, config)
       this.#statements.run(sql.UPDATE_TOPIC, ...changeable, stored.topicId)
@@ -89,20 +92,21 @@ export class Log {
   append(group: WireGroup, nowMs: number): { bases: number[]; receipts: AppendReceipt[] } {
     const topic = this.topic(group.topic)
     if (topic.maxBacklog !== null) this.#refuseFullBacklog(topic, topic.maxBacklog)
+    refuseUnknownPartitions(topic, group)
     const bases = group.runs.map((run) => this.#appendRun(topic.topicId, group.shared, run))
     return { bases, receipts: this.#appendSingles(topic, group, nowMs) }
   }
 
-  /** Moves delayed messages that are due into the log. Returns how many. */
-  promoteDue(nowMs: number): number {
-    const due = this.#statements.all<DelayedRow>(sql.DUE_DELAYED, nowMs)
+  /** Moves delayed messages that are due into the log: a limited number, and says whether it may have left some. */
+  promoteDue(nowMs: number): { promoted: number; unfinished: boolean } {
+    const due = this.#statements.all<DelayedRow>(sql.DUE_DELAYED, nowMs, PROMOTED_MAX)
     const alike = Map.groupBy(due, (row) => `${row.topicId} ${row.partition} ${row.shared}`)
     for (const rows of alike.values()) {
       const { topicId, partition, shared } = rows[0]!
-      this.#appendRun(topicId, shared, joinRun(partition, rows))
+      for (const part of portions(rows)) this.#appendRun(topicId, shared, joinRun(partition, part))
     }
     for (const { delayedId } of due) this.#statements.run(sql.DELETE_DELAYED, delayedId)
-    return due.length
+    return { promoted: due.length, unfinished: due.length === PROMOTED_MAX }
   }
 
   /** When the next delayed message is due. */
@@ -126,8 +130,9 @@ export class Log {
     return this.#statements.get<BatchRow>(sql.READ_BATCH, batchId)
   }
 
-  forgetExpiredIds(nowMs: number): void {
-    this.#statements.run(sql.DELETE_EXPIRED_IDS, nowMs)
+  /** Returns how many. */
+  forgetExpiredIds(nowMs: number): number {
+    return Number(this.#statements.run(sql.DELETE_EXPIRED_IDS, nowMs).changes)
   }
 
   #appendRun(topicId: number, shared: string, run: WireRun): number {
@@ -148,7 +153,7 @@ export class Log {
       count,
       firstTimeMs,
       lastTimeMs,
-      crc32(data),
+      batchChecksum({ topicId, partition, baseOffset: base, count, shared, data }),
       shared,
       data,
     )
@@ -157,7 +162,7 @@ export class Log {
 
   #appendSingles(topic: TopicRow, group: WireGroup, nowMs: number): AppendReceipt[] {
     const receipts: AppendReceipt[] = new Array(group.singles.length)
-    const fresh = new Map<number, { index: number; single: WireSingle }[]>()
+    const fresh = new Map<number, (WireSingle & { index: number })[]>()
     for (const [index, single] of group.singles.entries()) {
       if (single.deduplicate && !this.#rememberId(topic, single.id, nowMs)) {
         receipts[index] = { duplicate: true }
@@ -166,18 +171,16 @@ export class Log {
         receipts[index] = { duplicate: false }
       } else {
         const list = fresh.get(single.partition)
-        if (list) list.push({ index, single })
-        else fresh.set(single.partition, [{ index, single }])
+        if (list) list.push({ ...single, index })
+        else fresh.set(single.partition, [{ ...single, index }])
       }
     }
     for (const [partition, list] of fresh) {
-      const run = joinRun(
-        partition,
-        list.map((item) => item.single),
-      )
-      const base = this.#appendRun(topic.topicId, group.shared, run)
-      for (const [place, { index }] of list.entries()) {
-        receipts[index] = { duplicate: false, partition, offset: base + place }
+      for (const part of portions(list)) {
+        const base = this.#appendRun(topic.topicId, group.shared, joinRun(partition, part))
+        for (const [place, { index }] of part.entries()) {
+          receipts[index] = { duplicate: false, partition, offset: base + place }
+        }
       }
     }
     return receipts
@@ -200,6 +203,21 @@ export class Log {
   }
 }
 
+// Cuts a list into parts that are small enough for a record batch each.
+function portions<Message extends { readonly own: string }>(messages: readonly Message[]): Message[][] {
+  const parts: Message[][] = []
+  let characters = Number.POSITIVE_INFINITY
+  for (const message of messages) {
+    characters += message.own.length + 1
+    if (characters > RUN_CHARACTERS_MAX || parts.at(-1)!.length >= RUN_MESSAGES_MAX) {
+      parts.push([])
+      characters = message.own.length
+    }
+    parts.at(-1)!.push(message)
+  }
+  return parts
+}
+
 function joinRun(partition: number, messages: readonly { own: string; timeMs: number }[]): WireRun {
   return {
     partition,
@@ -208,6 +226,19 @@ function joinRun(partition: number, messages: readonly { own: string; timeMs: nu
     lastTimeMs: messages.at(-1)!.timeMs,
     data: `[${messages.map((message) => message.own).join(',')}]`,
   }
+}
+
+// The publisher knew the topic before it was deleted and made anew, with fewer partitions.
+function refuseUnknownPartitions(topic: TopicRow, { runs, singles }: WireGroup): void {
+  const wanted = 1 + [...runs, ...singles].reduce((max, { partition }) => Math.max(max, partition), 0)
+  if (wanted <= topic.partitions) return
+  const { name, partitions: stored } = topic
+  throw new PosthornError('POSTHORN_TOPIC_CONFLICT', { topic: name, setting: 'partitions', stored, wanted })
+}
+
+function changeableOf({ deduplicationWindowMs, retention, maxBacklog }: TopicConfig): (number | null)[] {
+  const { maxAgeMs, maxBytes, dropUnread } = retention
+  return [deduplicationWindowMs, maxAgeMs, maxBytes ?? null, Number(dropUnread), maxBacklog ?? null]
 }
 
 function refuseConflict(stored: TopicRow, wanted: TopicConfig): void {

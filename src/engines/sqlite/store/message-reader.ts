@@ -1,9 +1,9 @@
 import { Buffer } from 'node:buffer'
-import { crc32 } from 'node:zlib'
+import { batchChecksum } from './checksum.ts'
 import type { BatchRow, Log } from './log.ts'
 
 export function isIntact(batch: BatchRow): boolean {
-  return crc32(batch.data) === batch.crc32
+  return batchChecksum(batch) === batch.crc32
 }
 
 /** Reads single messages out of record batches, for dead letters. Keeps the last batch: the next is often beside it. */
@@ -29,8 +29,8 @@ export class MessageReader {
 
   #load(name: string, batchId: number): void {
     const batch = this.#log.readBatch(batchId)
-    this.#loaded = name
     this.#events = batch && isIntact(batch) ? completeEvents(batch) : []
+    this.#loaded = name
   }
 }
 

@@ -13,20 +13,28 @@ const SQLITE_VERSION_MIN = [3, 51, 3] as const
  * POSTHORN_SCHEMA_TOO_NEW, with nothing changed, when the file is ahead of the code.
  */
 export function migrate(connection: Connection): void {
-  refuseOldSqlite(connection)
   if (readVersion(connection) === SCHEMA_VERSION) return
   connection.write(true, () => {
-    const version = readVersion(connection)
-    if (version > SCHEMA_VERSION) {
-      throw new PosthornError('POSTHORN_SCHEMA_TOO_NEW', {
-        store: connection.file,
-        found: version,
-        known: SCHEMA_VERSION,
-      })
-    }
+    const version = refuseNewer(connection)
     if (version === 0) connection.exec(SCHEMA)
     for (const step of MIGRATIONS.slice(Math.max(0, version - 1))) connection.exec(step)
     connection.run(WRITE_SCHEMA_VERSION, SCHEMA_VERSION)
+  })
+}
+
+/** Throws before anything is written when this process must not work with the file. */
+export function refuseForeign(connection: Connection): void {
+  refuseOldSqlite(connection)
+  refuseNewer(connection)
+}
+
+function refuseNewer(connection: Connection): number {
+  const version = readVersion(connection)
+  if (version <= SCHEMA_VERSION) return version
+  throw new PosthornError('POSTHORN_SCHEMA_TOO_NEW', {
+    store: connection.file,
+    found: version,
+    known: SCHEMA_VERSION,
   })
 }
 
@@ -38,7 +46,9 @@ function readVersion(connection: Connection): number {
 }
 
 function refuseOldSqlite(connection: Connection): void {
-  const { version } = connection.get<{ version: string }>('SELECT sqlite_version() AS version')!
+  const { version } = connection.waitWhileBusy(
+    () => connection.get<{ version: string }>('SELECT sqlite_version() AS version')!,
+  )
   if (!isAtLeast(version, SQLITE_VERSION_MIN)) {
     throw new PosthornError('POSTHORN_UNSUPPORTED_NODE', {
       found: `SQLite ${version}`,

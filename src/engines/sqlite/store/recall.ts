@@ -20,12 +20,17 @@ export class Recall {
   }
 
   /** Takes back everything of a lost session; isolated messages that have crashed too often become dead letters. */
-  fromLostSession(sessionId: number, limitsOf: (subscriptionId: number) => CrashLimits, nowMs: number): void {
+  fromLostSession(
+    sessionId: number,
+    limitsOf: (subscriptionId: number) => CrashLimits | undefined,
+    nowMs: number,
+  ): void {
     for (const row of this.#rows.ofSession(sessionId)) {
       const { subscriptionId, partition, fromOffset: offset } = row
-      const { topicId, maxCrashes } = limitsOf(subscriptionId)
+      const limits = limitsOf(subscriptionId)
       const crashes = row.crashes + 1
-      if (row.isolated === 0 || crashes < maxCrashes) continue
+      if (!limits || row.isolated === 0 || crashes < limits.maxCrashes) continue
+      const { topicId } = limits
       const failures = [crashFailure(crashes, 1, nowMs)]
       const burial = {
         subscriptionId,
@@ -41,11 +46,11 @@ export class Recall {
       this.#rows.delete(row.leaseId)
     }
     for (const retry of this.#exceptions.leasedBySession(sessionId)) {
-      const { topicId, maxCrashes } = limitsOf(retry.subscriptionId)
+      const limits = limitsOf(retry.subscriptionId)
       const crashes = retry.crashes + 1
-      if (retry.isolated === 0 || crashes < maxCrashes) continue
+      if (!limits || retry.isolated === 0 || crashes < limits.maxCrashes) continue
       const failure = crashFailure(crashes, retry.attempt, nowMs)
-      this.#exceptions.buryRetry({ ...retry, crashes }, topicId, 'crashed', failure, nowMs)
+      this.#exceptions.buryRetry({ ...retry, crashes }, limits.topicId, 'crashed', failure, nowMs)
     }
     this.#rows.returnLost(sessionId)
     this.#exceptions.returnLost(sessionId)

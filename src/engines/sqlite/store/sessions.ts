@@ -47,11 +47,15 @@ export class Sessions {
     return this.#statements.get<{ atMs: number | null }>(sql.NEXT_LOSS, own)?.atMs ?? undefined
   }
 
+  isLost(sessionId: number, nowMs: number): boolean {
+    return this.#statements.get(sql.IS_LOST, sessionId, nowMs) !== undefined
+  }
+
   /** Ends a session that died: what it held is deliverable again, and its crash is counted. */
   giveUp(sessionId: number, nowMs: number): void {
     this.#recall.fromLostSession(
       sessionId,
-      (subscriptionId) => this.#statements.get(sql.LIMITS_OF_SUBSCRIPTION, subscriptionId)!,
+      (subscriptionId) => this.#statements.get(sql.LIMITS_OF_SUBSCRIPTION, subscriptionId),
       nowMs,
     )
     this.end(sessionId)

@@ -15,7 +15,7 @@ import { Inspection } from './inspection.ts'
 import { LeaseRows } from './leases.ts'
 import { Log } from './log.ts'
 import { MessageReader } from './message-reader.ts'
-import { migrate } from './migrate.ts'
+import { migrate, refuseForeign } from './migrate.ts'
 import { Recall } from './recall.ts'
 import { Retention } from './retention.ts'
 import { Sessions } from './sessions.ts'
@@ -59,7 +59,7 @@ export class Store implements StoreAdmin {
   }
 
   static open(address: SqliteAddress): Store {
-    const connection = Connection.open(address)
+    const connection = Connection.open(address, refuseForeign)
     try {
       migrate(connection)
       const store = new Store(connection)

@@ -4,6 +4,7 @@ import { DELETE_ALL_RETRIES } from '../sql/retries.ts'
 import * as sql from '../sql/subscriptions.ts'
 import type { Statements } from './connection.ts'
 import type { Log, TopicRow } from './log.ts'
+import { isIntact } from './message-reader.ts'
 
 export interface SubscriptionRow {
   readonly subscriptionId: number
@@ -35,6 +36,11 @@ export class Subscriptions {
     return row
   }
 
+  /** Whether the subscription is there, exactly as it is wanted. */
+  isConfigured({ topic, subscription, maxCrashes }: SubscriptionConfig): boolean {
+    return this.#statements.get(sql.FIND_CONFIGURED_SUBSCRIPTION, topic, subscription, maxCrashes) !== undefined
+  }
+
   ensure(config: SubscriptionConfig): void {
     const topic = this.#log.topic(config.topic)
     const stored = this.#statements.get<SubscriptionRow>(sql.FIND_SUBSCRIPTION, topic.topicId, config.subscription)
@@ -42,6 +48,10 @@ export class Subscriptions {
       if (stored.maxCrashes === config.maxCrashes) return
       this.#statements.run(sql.UPDATE_SUBSCRIPTION, config.maxCrashes, stored.subscriptionId)
       return
+    }
+    if (topic.kind === 'queue' && this.idsOfTopic(topic.topicId).length > 0) {
+      const { topic: name, subscription } = config
+      throw new PosthornError('POSTHORN_QUEUE_SUBSCRIPTION', { topic: name, subscription })
     }
     this.#statements.run(sql.INSERT_SUBSCRIPTION, topic.topicId, config.subscription, config.maxCrashes)
     const { subscriptionId } = this.find(config)
@@ -115,6 +125,8 @@ export class Subscriptions {
     const found = this.#statements.get<{ batchId: number }>(sql.FIRST_BATCH_AT_TIME, topic.topicId, partition, timeMs)
     const batch = found && this.#log.readBatch(found.batchId)
     if (!batch) return undefined
+    // Of a damaged batch nothing is known but where it begins; its delivery reports the damage.
+    if (!isIntact(batch)) return batch.baseOffset
     const own = JSON.parse(new TextDecoder().decode(batch.data)) as { time: string }[]
     const place = own.findIndex((event) => Date.parse(event.time) >= timeMs)
     return batch.baseOffset + Math.max(0, place)

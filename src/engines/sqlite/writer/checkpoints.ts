@@ -1,7 +1,7 @@
 import type { Connection } from '../store/connection.ts'
 
 /** Under load, the write-ahead log is copied into the database each time it has grown by this much. */
-const LOADED_BYTES = 16 * 2 ** 20
+const LOADED_BYTES = 32 * 2 ** 20
 /** In a quiet moment, already when it has grown by this much. */
 const QUIET_BYTES = 512 * 2 ** 10
 /** What a small commit adds, in pages of 4 KiB. */

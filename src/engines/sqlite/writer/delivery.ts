@@ -1,10 +1,14 @@
+import type { LeaseId } from '../../../engine.ts'
 import { PosthornError } from '../../../errors.ts'
 import type { WireError, WireGrant, WireSegment } from '../protocol.ts'
-import type { PlannedGrant, SourceRow } from '../store/leases.ts'
+import { isCorruption } from '../store/failure.ts'
+import type { PlannedGrant } from '../store/leases.ts'
+import type { BatchRow } from '../store/log.ts'
 import { isIntact, MessageReader } from '../store/message-reader.ts'
 import type { Store } from '../store/store.ts'
 import { toWire } from '../wire-error.ts'
 import type { Shipments } from './shipments.ts'
+import type { OpenSource } from './sources.ts'
 
 /** Offsets of a grant that cannot be handed over: damaged, or deleted since they were leased. */
 interface Unreadable {
@@ -14,8 +18,13 @@ interface Unreadable {
 }
 
 export interface Delivery {
-  readonly grants: readonly WireGrant[]
-  readonly damaged: readonly WireError[]
+  readonly grants: WireGrant[]
+  readonly damaged: WireError[]
+  /** Leases of which nothing is left to deliver. */
+  readonly ended: LeaseId[]
+  /** Leases that have to be given back, because reading their messages failed. */
+  readonly stranded: LeaseId[]
+  failure?: unknown
 }
 
 const BATCHES_PER_LOOK = 256
@@ -32,26 +41,29 @@ export class Deliverer {
     this.#reader = new MessageReader(store.log)
   }
 
-  deliver(
-    source: SourceRow,
-    topic: string,
-    sessionId: number,
-    plans: readonly PlannedGrant[],
-    nowMs: number,
-  ): Delivery {
-    const grants: WireGrant[] = []
-    const damaged: WireError[] = []
+  deliver(source: OpenSource, sessionId: number, plans: readonly PlannedGrant[], nowMs: number): Delivery {
+    const delivery: Delivery = { grants: [], damaged: [], ended: [], stranded: [] }
     for (const plan of plans) {
-      const unreadable: Unreadable[] = []
-      const grant = this.#read(source, topic, plan, unreadable)
-      if (unreadable.length > 0) this.#settleUnreadable(source, sessionId, plan, unreadable, nowMs)
-      for (const { damage } of unreadable) if (damage) damaged.push(toWire(damage))
-      if (grant.segments.length > 0 || grant.kept) grants.push(grant)
+      try {
+        this.#deliverOne(source, sessionId, plan, delivery, nowMs)
+      } catch (error) {
+        delivery.stranded.push(plan.lease)
+        delivery.failure = error
+      }
     }
-    return { grants, damaged }
+    return delivery
   }
 
-  #read(source: SourceRow, topic: string, plan: PlannedGrant, unreadable: Unreadable[]): WireGrant {
+  #deliverOne(source: OpenSource, sessionId: number, plan: PlannedGrant, delivery: Delivery, nowMs: number): void {
+    const unreadable: Unreadable[] = []
+    const grant = this.#read(source, source.topic, plan, unreadable)
+    if (unreadable.length > 0) this.#settleUnreadable(source, sessionId, plan, unreadable, nowMs)
+    for (const { damage } of unreadable) if (damage) delivery.damaged.push(toWire(damage))
+    if (grant.segments.length > 0 || grant.kept) delivery.grants.push(grant)
+    else delivery.ended.push(plan.lease)
+  }
+
+  #read(source: OpenSource, topic: string, plan: PlannedGrant, unreadable: Unreadable[]): WireGrant {
     const { ranges, event, ...rest } = plan
     const kept = this.#keptEvent(source, plan)
     if (kept) return { ...rest, segments: [], kept }
@@ -62,7 +74,7 @@ export class Deliverer {
   }
 
   // A retry is one message of a batch: it is cut out here, so that the event loop need not decode the batch for it.
-  #keptEvent(source: SourceRow, plan: PlannedGrant): WireGrant['kept'] {
+  #keptEvent(source: OpenSource, plan: PlannedGrant): WireGrant['kept'] {
     const offset = plan.ranges[0]![0]
     if (plan.event !== undefined) return { offset, event: plan.event }
     if (plan.attempt === 1) return undefined
@@ -103,13 +115,23 @@ export class Deliverer {
     const name = `${topicId}/${partition}/${baseOffset}`
     const known = this.#shipments.find(name)
     if (known !== undefined) return known
-    const row = this.#store.log.readBatch(batchId)
+    const row = this.#readBatch(batchId)
     if (!row || !isIntact(row)) return undefined
     return this.#shipments.ship(name, { baseOffset, shared: row.shared, data: row.data })
   }
 
+  // Where SQLite itself finds the row's pages damaged, the batch is as lost as by a wrong checksum.
+  #readBatch(batchId: number): BatchRow | undefined {
+    try {
+      return this.#store.log.readBatch(batchId)
+    } catch (error) {
+      if (isCorruption(error)) return undefined
+      throw error
+    }
+  }
+
   #settleUnreadable(
-    source: SourceRow,
+    source: OpenSource,
     sessionId: number,
     plan: PlannedGrant,
     unreadable: readonly Unreadable[],

@@ -1,4 +1,4 @@
-import type { LeaseId, Settlement } from '../../../engine.ts'
+import type { LeaseId, Settlement, SubscriptionConfig, TopicConfig } from '../../../engine.ts'
 import { PosthornError } from '../../../errors.ts'
 import type { Command, WireGroup, WireOutcome } from '../protocol.ts'
 import type { Store, StoreAdmin } from '../store/store.ts'
@@ -68,9 +68,9 @@ export class Operations {
         this.#park(command.source, undefined)
         return undefined
       case 'ensureTopic':
-        return ensuring(command.call, () => this.#store.log.ensureTopic(command.config))
+        return this.#ensureTopic(command.call, command.config)
       case 'ensureSubscription':
-        return ensuring(command.call, () => this.#store.subscriptionRows.ensure(command.config))
+        return this.#ensureSubscription(command.call, command.config)
       case 'openSource':
         return this.#openSource(command)
       case 'closeSource':
@@ -81,6 +81,33 @@ export class Operations {
         return { transactional: false, durable: false, bytes: 0, run() {}, concernsOthers: () => true }
       default:
         return undefined
+    }
+  }
+
+  #ensureTopic(call: number, config: TopicConfig): Operation {
+    const { log } = this.#store
+    return ensuring(
+      call,
+      this.#found(() => log.isConfigured(config)),
+      () => log.ensureTopic(config),
+    )
+  }
+
+  #ensureSubscription(call: number, config: SubscriptionConfig): Operation {
+    const { subscriptionRows } = this.#store
+    return ensuring(
+      call,
+      this.#found(() => subscriptionRows.isConfigured(config)),
+      () => subscriptionRows.ensure(config),
+    )
+  }
+
+  // A file that cannot be read now is left to the transaction, which reports it.
+  #found(look: () => boolean): boolean {
+    try {
+      return look()
+    } catch {
+      return false
     }
   }
 
@@ -187,9 +214,10 @@ export class Operations {
         if (!source) return
         source.pull = undefined
         for (const lease of source.leases) this.#store.recall.release(lease, this.#session.id)
+        if (this.#sources.hasTwin(source)) return
         this.#store.sessions.removeSubscription(this.#session.id, source.subscriptionId)
-        this.#sources.remove(number)
       },
+      committed: () => this.#sources.remove(number),
       concernsOthers: () => true,
     }
   }
@@ -200,7 +228,7 @@ export class Operations {
       durable: false,
       bytes: 0,
       run: () => {
-        for (const lease of leases) this.#store.leases.return(lease, this.#session.id)
+        for (const lease of leases) this.#store.recall.release(lease, this.#session.id)
       },
       committed: () => {
         for (const lease of leases) this.#sources.get(number)?.leases.delete(lease)
@@ -223,8 +251,10 @@ export class Operations {
 
 type AnyAdminCall = (nowMs: number, ...values: readonly unknown[]) => unknown
 
-function ensuring(call: number, run: () => void): Operation {
-  return { call, transactional: true, durable: true, bytes: 0, run, concernsOthers: () => false }
+/** `exists`: there is nothing to write, so that the answer need not wait for whoever has the file locked. */
+function ensuring(call: number, exists: boolean, run: () => void): Operation {
+  if (!exists) return { call, transactional: true, durable: true, bytes: 0, run, concernsOthers: () => false }
+  return { call, transactional: false, durable: false, bytes: 0, run() {}, concernsOthers: () => false }
 }
 
 function sizeOf(group: WireGroup): number {

@@ -61,7 +61,7 @@ export class Session {
   end(): boolean {
     if (this.#id === 0) return false
     this.#store.connection.write(false, () => {
-      this.#store.leases.returnAll(this.#id)
+      this.#store.recall.releaseAll(this.#id)
       this.#store.sessions.end(this.#id)
     })
     this.#id = 0

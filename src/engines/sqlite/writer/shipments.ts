@@ -1,11 +1,13 @@
 /**
  * Which record batches the event loop holds, decoded. All subscriptions of a process share them, so each batch crosses
  * the thread boundary and is decoded once. The thread decides what the event loop keeps: batches go from the least
- * recently granted on, once their text exceeds a budget.
+ * recently granted on, once their text exceeds a budget. A subscription that has the process to itself comes back for
+ * the rest of a batch at most, so that it needs little of it.
  */
 import type { WireBatch } from '../protocol.ts'
 
 const KEPT_BYTES_MAX = 6 * 2 ** 20
+const KEPT_BYTES_MAX_ALONE = 2 ** 19
 
 interface Shipped {
   readonly id: number
@@ -38,10 +40,11 @@ export class Shipments {
     return id
   }
 
-  /** What the next turn carries. */
-  take(): { batches: WireBatch[]; forget: number[] } {
+  /** What the next turn carries, with `sources` of this process to share the batches. */
+  take(sources: number): { batches: WireBatch[]; forget: number[] } {
+    const keptBytesMax = sources > 1 ? KEPT_BYTES_MAX : KEPT_BYTES_MAX_ALONE
     for (const [name, { id, bytes }] of this.#shipped) {
-      if (this.#bytes <= KEPT_BYTES_MAX) break
+      if (this.#bytes <= keptBytesMax) break
       this.#shipped.delete(name)
       this.#bytes -= bytes
       this.#forget.push(id)

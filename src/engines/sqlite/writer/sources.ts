@@ -51,6 +51,11 @@ export class Sources {
     return found.length + orphaned.length > 0
   }
 
+  anyWaiting(): boolean {
+    for (const source of this.#open.values()) if (source.pull) return true
+    return false
+  }
+
   /** The sources whose waiting pull would find something, and those whose subscription is gone. */
   waiting(store: Store, nowMs: number): { found: OpenSource[]; orphaned: OpenSource[] } {
     const found: OpenSource[] = []

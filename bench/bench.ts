@@ -1,0 +1,73 @@
+import { Processes } from './processes.ts'
+import type { Scale } from './scale.ts'
+import { type Figures, summarise } from './statistics.ts'
+import type { Workspace } from './workspace.ts'
+
+export type EngineName = 'sqlite' | 'memory'
+
+/** A fresh store, and the processes that use it. */
+export interface Site {
+  readonly processes: Processes
+  readonly url: string
+  /** The file that the URL names, if it names one; and a path beside it. Both are deleted at the end. */
+  readonly store: string
+  readonly file: string
+}
+
+/** Measures one thing, and gives its figures. */
+export interface Scenario {
+  readonly name: string
+  measure(bench: Bench): Promise<Figures>
+}
+
+/** What a scenario is measured with. */
+export class Bench {
+  readonly engine: EngineName
+  readonly scale: Scale
+  /** Tells people what is going on. */
+  readonly progress: (what: string) => void
+  readonly #workspace: Workspace
+  #processes: Processes | undefined
+
+  constructor(engine: EngineName, scale: Scale, workspace: Workspace, progress: (what: string) => void) {
+    this.engine = engine
+    this.scale = scale
+    this.progress = progress
+    this.#workspace = workspace
+  }
+
+  /** Runs `measure` as often as the scale says, each time at a site of its own, and takes medians. */
+  async repeat(measure: (site: Site) => Promise<Figures>): Promise<Figures> {
+    return summarise(await this.times(() => this.atSite(measure)))
+  }
+
+  /** Runs `work` as often as the scale says. */
+  async times(work: (run: number) => Promise<Figures>): Promise<Figures[]> {
+    const results: Figures[] = []
+    for (let run = 0; run < this.scale.runs; run++) {
+      this.progress(`run ${run + 1} of ${this.scale.runs}`)
+      results.push(await work(run))
+    }
+    return results
+  }
+
+  async atSite<Value>(work: (site: Site) => Promise<Value>): Promise<Value> {
+    const store = this.#workspace.file()
+    const file = this.#workspace.file()
+    const url = this.engine === 'memory' ? 'memory:bench' : `sqlite:${store}`
+    const processes = new Processes(this.engine !== 'memory')
+    this.#processes = processes
+    try {
+      return await work({ processes, url, store, file })
+    } finally {
+      await processes.stop()
+      this.#workspace.delete(store)
+      this.#workspace.delete(file)
+    }
+  }
+
+  /** Ends what runs, at once. */
+  abort(): void {
+    this.#processes?.kill()
+  }
+}

@@ -1,0 +1,22 @@
+import type { Scenario } from '../bench.ts'
+import { ceiling } from './ceiling.ts'
+import { drain, drain10k, drainDeep, drainSlowHandlers } from './drain.ts'
+import { fanOut, live } from './live.ts'
+import { publishBulk, publishInFlight, publishInFlight100, publishLoopDelay, publishOne } from './publish.ts'
+
+export { ceiling }
+
+/** All that is measured besides the ceiling, in the order of the report. */
+export const scenarios: readonly Scenario[] = [
+  publishOne,
+  publishInFlight100,
+  publishInFlight,
+  publishBulk,
+  publishLoopDelay,
+  drain,
+  drain10k,
+  drainDeep,
+  drainSlowHandlers,
+  fanOut,
+  live,
+]

@@ -1,0 +1,145 @@
+/**
+ * Carries the operations of one turn out in one transaction, together with the leases for the pulls that wait.
+ *
+ * If the transaction fails, each operation is tried again by itself, so that only the guilty one fails, and the leases
+ * after them; unless another connection held the file locked, which is nobody's guilt and would only be met again.
+ * Nothing in memory depends on a transaction that may still roll back: see `Operation.committed`.
+ */
+import { PosthornError } from '../../../errors.ts'
+import type { CallResult, WireError } from '../protocol.ts'
+import { describeFailure } from '../store/failure.ts'
+import type { PlannedGrant } from '../store/leases.ts'
+import type { Store } from '../store/store.ts'
+import { toWire } from '../wire-error.ts'
+import type { Checkpoints } from './checkpoints.ts'
+import type { Operation } from './operations.ts'
+import type { Session } from './session.ts'
+import type { OpenSource, Sources } from './sources.ts'
+import type { Wake } from './wake.ts'
+
+export interface Outcome {
+  readonly results: CallResult[]
+  readonly plans: Map<OpenSource, readonly PlannedGrant[]>
+  /** Why an operation that nobody waits for failed. */
+  trouble?: WireError
+}
+
+interface Granted {
+  readonly plans: Outcome['plans']
+  readonly orphaned: readonly OpenSource[]
+}
+
+export class GroupCommit {
+  readonly #store: Store
+  readonly #sources: Sources
+  readonly #session: Session
+  readonly #checkpoints: Checkpoints
+  readonly #wake: Wake
+
+  constructor(store: Store, sources: Sources, session: Session, checkpoints: Checkpoints, wake: Wake) {
+    this.#store = store
+    this.#sources = sources
+    this.#session = session
+    this.#checkpoints = checkpoints
+    this.#wake = wake
+  }
+
+  carryOut(operations: readonly Operation[], nowMs: number): Outcome {
+    const outcome: Outcome = { results: [], plans: new Map() }
+    const transactional = operations.filter((operation) => operation.transactional)
+    for (const operation of operations) if (!operation.transactional) this.#runAlone(operation, outcome)
+    try {
+      if (transactional.length === 0 && !this.#hasWork(nowMs)) return outcome
+      this.#commit(transactional, true, outcome, nowMs)
+    } catch (error) {
+      this.#commitSingly(transactional, outcome, this.#describe(error), nowMs)
+    }
+    return outcome
+  }
+
+  #hasWork(nowMs: number): boolean {
+    return this.#store.connection.read(() => this.#sources.haveWork(this.#store, nowMs))
+  }
+
+  #runAlone(operation: Operation, outcome: Outcome): void {
+    try {
+      outcome.results.push(...run(operation))
+      operation.committed?.()
+      if (operation.concernsOthers()) this.#wake.others()
+    } catch (error) {
+      this.#failed(operation, this.#describe(error), outcome)
+    }
+  }
+
+  #commit(operations: readonly Operation[], granting: boolean, outcome: Outcome, nowMs: number): void {
+    const durable = operations.some((operation) => operation.durable)
+    const { results, granted } = this.#store.connection.write(durable, () => ({
+      results: operations.flatMap(run),
+      granted: granting ? this.#grant(nowMs) : undefined,
+    }))
+    outcome.results.push(...results)
+    for (const [source, plan] of granted?.plans ?? []) outcome.plans.set(source, plan)
+    for (const source of granted?.orphaned ?? []) this.#sources.failOrphaned(source)
+    for (const operation of operations) operation.committed?.()
+    this.#checkpoints.committed(operations.reduce((sum, operation) => sum + operation.bytes, 0))
+    if (operations.some((operation) => operation.concernsOthers())) this.#wake.others()
+  }
+
+  #commitSingly(operations: readonly Operation[], outcome: Outcome, error: PosthornError, nowMs: number): void {
+    const lockedOut = error.code === 'POSTHORN_STORAGE_BUSY'
+    for (const operation of operations) {
+      const failure = lockedOut ? error : this.#attempt([operation], false, outcome, nowMs)
+      if (failure) this.#failed(operation, failure, outcome)
+    }
+    const failure = lockedOut ? error : this.#attempt([], true, outcome, nowMs)
+    if (failure) this.#sources.failWaiting(failure)
+  }
+
+  #attempt(
+    operations: readonly Operation[],
+    granting: boolean,
+    outcome: Outcome,
+    nowMs: number,
+  ): PosthornError | undefined {
+    try {
+      this.#commit(operations, granting, outcome, nowMs)
+      return undefined
+    } catch (error) {
+      return this.#describe(error)
+    }
+  }
+
+  #failed({ call }: Operation, failure: PosthornError, outcome: Outcome): void {
+    if (call === undefined) outcome.trouble = toWire(failure)
+    else outcome.results.push({ call, error: toWire(failure) })
+  }
+
+  #grant(nowMs: number): Granted {
+    const plans: Outcome['plans'] = new Map()
+    const { found, orphaned } = this.#sources.waiting(this.#store, nowMs)
+    // Leases to a session that another process has ended meanwhile would never be taken back.
+    if (found.length > 0 && !this.#session.isStored()) return { plans, orphaned }
+    for (const source of found) {
+      const { messagesMax, bytesMax } = source.pull!
+      const plan = this.#store.granting.grant({ source, sessionId: this.#session.id, messagesMax, bytesMax, nowMs })
+      if (plan.length > 0) plans.set(source, plan)
+    }
+    return { plans, orphaned }
+  }
+
+  #describe(error: unknown): PosthornError {
+    return describeFailure(error, this.#store.connection.file)
+  }
+}
+
+// Coded errors are thrown before anything is written: they answer the call. Anything else undoes the transaction.
+function run(operation: Operation): CallResult[] {
+  const { call } = operation
+  try {
+    const value = operation.run()
+    return call === undefined ? [] : [{ call, value }]
+  } catch (error) {
+    if (call === undefined || !(error instanceof PosthornError)) throw error
+    return [{ call, error: toWire(error) }]
+  }
+}

@@ -1,0 +1,81 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { describe, type TestContext, test } from 'node:test'
+import { signup } from '../../bench/signup.ts'
+
+const program = join(import.meta.dirname, '../../bench/main.ts')
+
+const figureNames = [
+  'fdatasync_ms_p50',
+  'fdatasync_ms_p99',
+  'ceiling_publish_per_s',
+  'ceiling_read_per_s',
+  'publish_one_ms_p50',
+  'publish_one_ms_p99',
+  'publish_inflight_100_per_s',
+  'publish_inflight_per_s',
+  'publish_bulk_per_s',
+  'publish_loop_delay_ms_p99',
+  'drain_per_s',
+  'drain_10k_per_s',
+  'drain_deep_per_s',
+  'drain_deep_messages',
+  'drain_20ms_handlers_per_s',
+  'drain_20ms_handlers_ratio',
+  'fanout12_deliveries_per_s',
+  'live_ms_p50',
+  'live_ms_p99',
+  'rss_publish_bulk_mb',
+  'rss_drain_mb',
+  'rss_drain_deep_mb',
+  'rss_drain_deep_small_heap_mb',
+  'rss_fanout12_mb',
+  'rss_live_mb',
+  'rss_mb_max',
+]
+
+/** Runs the benchmark with a temporary folder of its own. */
+async function runBench(t: TestContext, ...parameters: readonly string[]) {
+  const temporary = await mkdtemp(join(tmpdir(), 'posthorn-bench-test-'))
+  t.after(() => rm(temporary, { recursive: true, force: true }))
+  const conditions = process.execArgv.filter((parameter) => parameter.startsWith('--conditions'))
+  const env = { ...process.env, TMPDIR: temporary }
+  const child = spawn(process.execPath, [...conditions, program, ...parameters], { env, timeout: 120_000 })
+  const [output, errors, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')])
+  return { code, output, errors, leftBehind: await readdir(temporary) }
+}
+
+describe('the benchmark', { concurrency: true }, () => {
+  for (const engine of ['sqlite', 'memory']) {
+    test(`measures every figure on ${engine}, and leaves nothing behind`, async (t) => {
+      const { code, output, errors, leftBehind } = await runBench(t, '--tiny', '--json', '--engine', engine)
+      assert.equal(code, 0, errors)
+      const { engine: measured, scale, node, ...figures } = JSON.parse(output)
+      assert.deepEqual({ measured, scale, node }, { measured: engine, scale: 'tiny', node: process.version })
+      assert.deepEqual(Object.keys(figures).toSorted(), figureNames.toSorted())
+      for (const [name, value] of Object.entries(figures)) assert.ok(Number.isFinite(value), `${name} is ${value}`)
+      assert.deepEqual(leftBehind, [])
+    })
+  }
+
+  test('prints a table with the ratio to what the machine can do at best', async (t) => {
+    const { output, errors } = await runBench(t, '--tiny', '--only', 'publish-bulk')
+    assert.match(output, /^publish_bulk_per_s +[\d,]+ {2}\d+\.\d\d x ceiling_publish_per_s$/m, errors)
+  })
+
+  test('refuses a scenario that does not exist', async (t) => {
+    const { code, output, errors } = await runBench(t, '--only', 'nonsense')
+    assert.equal(code, 2)
+    assert.equal(output, '')
+    assert.match(errors, /There is no scenario nonsense\./)
+  })
+
+  test('publishes events of 220 bytes', () => {
+    assert.equal(Buffer.byteLength(JSON.stringify(signup(7))), 220)
+  })
+})

@@ -1,0 +1,65 @@
+/** Consumes everything, writes down what it has handled, and fails every now and then. */
+import { setTimeout } from 'node:timers/promises'
+import { connect, Discard, seededRandom } from 'posthorn'
+import { Ledger } from '../ledger.ts'
+import { BATCHED, events, jobs, LEASE, type Payload, SINGLE } from '../topics.ts'
+import { assignment, reportReady, whenAskedToStop } from './child.ts'
+
+const { url, ledgerFolder, name, incarnation, seed } = assignment
+
+const FAILING_SHARE = 0.02
+const WAITING_SHARE = 0.2
+const WAIT_MS_MAX = 4
+
+// Only what is provoked may become a dead letter: neither failures nor crashes ever add up to one.
+const persistence = {
+  from: 'earliest',
+  maxCrashes: 1_000,
+  retry: { attempts: 1_000, backoff: { type: 'fixed', delay: 20, jitter: 'none' } },
+} as const
+
+const random = seededRandom(seed)
+const ledger = new Ledger(ledgerFolder, `${name}.${incarnation}`)
+
+function check({ discard }: Payload): void {
+  if (discard === true) throw new Discard('Discarded on purpose.')
+  if (random.number() < FAILING_SHARE) throw new Error('Failed on purpose.')
+}
+
+async function work(): Promise<void> {
+  if (random.number() < WAITING_SHARE) await setTimeout(random.number() * WAIT_MS_MAX)
+}
+
+function handlerOf(subscription: string) {
+  return async ({ data }: { readonly data: Payload }) => {
+    await work()
+    check(data)
+    ledger.write(`handled.${subscription}`, data.label)
+  }
+}
+
+const post = await connect(url, { lease: LEASE })
+
+const subscriptions = [
+  post.subscribe(events, SINGLE, handlerOf(SINGLE), { concurrency: 5, ...persistence }),
+  post.subscribe(
+    events,
+    BATCHED,
+    async (batch, context) => {
+      await work()
+      for (const event of batch) {
+        try {
+          check(event.data)
+          ledger.write(`handled.${BATCHED}`, event.data.label)
+        } catch (error) {
+          context.fail(event, error)
+        }
+      }
+    },
+    { concurrency: 2, batch: { size: 20 }, ...persistence },
+  ),
+  post.subscribe(jobs, handlerOf(jobs.name), { concurrency: 5, ...persistence }),
+]
+whenAskedToStop(() => post.close())
+await Promise.all(subscriptions.map(({ ready }) => ready))
+reportReady()

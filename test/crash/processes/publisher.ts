@@ -1,0 +1,120 @@
+/**
+ * Publishes in every way there is, and writes down what was acknowledged. Ids of its own choice are written down
+ * before they are used: an incarnation publishes those again of which its predecessors did not hear, and an id is to
+ * be stored once however often that happens.
+ */
+import { DatabaseSync } from 'node:sqlite'
+import { setTimeout } from 'node:timers/promises'
+import { connect, type PublishOptions, seededRandom } from 'posthorn'
+import { Ledger, readLedger } from '../ledger.ts'
+import { CREATE_ORDERS, events, INSERT_ORDER, jobs, LEASE } from '../topics.ts'
+import { assignment, reportReady, whenAskedToStop } from './child.ts'
+
+const { url, file, ledgerFolder, name, incarnation, seed } = assignment
+
+const ROUND_MS_MAX = 20
+const DELAY_MS_MAX = 300
+const BUSY_MS_MAX = 10_000
+const ROLLED_BACK_SHARE = 0.2
+const REPEATED_SHARE = 0.2
+
+const random = seededRandom(seed)
+const ledger = new Ledger(ledgerFolder, `${name}.${incarnation}`)
+let labels = 0
+let stopping = false
+
+const post = await connect(url, { lease: LEASE })
+const orders = new DatabaseSync(file, { timeout: BUSY_MS_MAX })
+
+function newLabel(kind: string): string {
+  return `${kind}:${name}.${incarnation}.${labels++}`
+}
+
+async function publish(options: PublishOptions = {}): Promise<void> {
+  const label = newLabel('plain')
+  await post.publish(events, { label }, options)
+  ledger.write('acknowledged.events', label)
+}
+
+async function publishJob(): Promise<void> {
+  const label = newLabel('job')
+  await post.publish(jobs, { label })
+  ledger.write('acknowledged.jobs', label)
+}
+
+async function publishDiscarded(): Promise<void> {
+  const label = newLabel('discard')
+  await post.publish(events, { label, discard: true })
+  ledger.write('acknowledged.discards', label)
+}
+
+async function publishId(label: string): Promise<void> {
+  const { duplicate } = await post.publish(events, { label }, { id: label })
+  if (duplicate) ledger.write('duplicates', label)
+  ledger.write('acknowledged.events', label)
+}
+
+async function publishNewId(): Promise<void> {
+  const label = newLabel('id')
+  ledger.write('intended', label)
+  const repeated = random.number() < REPEATED_SHARE
+  await Promise.all([publishId(label), ...(repeated ? [publishId(label)] : [])])
+}
+
+async function publishMany(): Promise<void> {
+  const batch = Array.from({ length: 20 }, () => newLabel('bulk'))
+  await post.publishAll(
+    events,
+    batch.map((label) => ({ label })),
+  )
+  for (const label of batch) ledger.write('acknowledged.events', label)
+}
+
+/** A row in the user's table and a message, both or neither. */
+async function publishOrder(): Promise<void> {
+  const label = newLabel('order')
+  const rolledBack = random.number() < ROLLED_BACK_SHARE
+  if (rolledBack) ledger.write('rolled-back', label)
+  orders.exec('BEGIN IMMEDIATE')
+  orders.prepare(INSERT_ORDER).run(label)
+  await post.publish(events, { label }, { tx: orders })
+  orders.exec(rolledBack ? 'ROLLBACK' : 'COMMIT')
+  if (!rolledBack) ledger.write('acknowledged.events', label)
+}
+
+const ways: readonly (() => Promise<void>)[] = [
+  () => publish(),
+  () => publish({ delay: Math.ceil(random.number() * DELAY_MS_MAX) }),
+  publishJob,
+  publishNewId,
+  publishOrder,
+  publishMany,
+  publishDiscarded,
+]
+
+async function publishAgain(): Promise<void> {
+  const known = new Set(readLedger(ledgerFolder, 'acknowledged.events', `${name}.`))
+  const unheard = readLedger(ledgerFolder, 'intended', `${name}.`).filter((label) => !known.has(label))
+  await Promise.all([...new Set(unheard)].map(publishId))
+}
+
+// One order at a time, because they share a connection; of the others several at once.
+async function publishOn(): Promise<void> {
+  while (!stopping) {
+    const chosen = Array.from({ length: 5 }, () => ways[Math.floor(random.number() * ways.length)]!)
+    await Promise.all([...new Set(chosen)].map((way) => way()))
+    await setTimeout(random.number() * ROUND_MS_MAX)
+  }
+}
+
+orders.exec(CREATE_ORDERS)
+// The topics exist before one of them is published to within a transaction.
+await Promise.all([publish(), publishJob(), publishAgain()])
+const published = publishOn()
+whenAskedToStop(async () => {
+  stopping = true
+  await published
+  await post.close()
+  orders.close()
+})
+reportReady()
