@@ -36,6 +36,15 @@ export class Bench {
     this.#workspace = workspace
   }
 
+  /** Has a process compile all there is and leave it in Node's cache, so that no figure depends on who comes first. */
+  async rehearse(): Promise<void> {
+    await this.atSite(async ({ processes, url }) => {
+      const publisher = processes.actor('publisher')
+      await publisher.open({ url, warmUp: 1 })
+      await publisher.close()
+    })
+  }
+
   /** Runs `measure` as often as the scale says, each time at a site of its own, and takes medians. */
   async repeat(measure: (site: Site) => Promise<Figures>): Promise<Figures> {
     return summarise(await this.times(() => this.atSite(measure)))

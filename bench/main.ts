@@ -56,6 +56,7 @@ function showProgress(text: string): void {
 
 async function measure(bench: Bench, chosen: readonly Scenario[], onScenario: (name: string) => void) {
   const figures: Record<string, number> = {}
+  await bench.rehearse()
   for (const scenario of chosen) {
     onScenario(scenario.name)
     for (const [name, value] of Object.entries(await scenario.measure(bench))) figures[name] = round(name, value)

@@ -111,7 +111,8 @@ export const errorKinds = {
   },
   POSTHORN_STORAGE_FULL: {
     happened: 'There is no room left to store messages in {store}.',
-    action: 'Free disk space or raise the size limit; what was acknowledged is safe, and publishing works again once there is room.',
+    action:
+      'Free disk space or raise the size limit; what was acknowledged is safe, and publishing works again once there is room.',
     retryable: true,
   },
   POSTHORN_STORAGE_BUSY: {
@@ -121,7 +122,8 @@ export const errorKinds = {
   },
   POSTHORN_STORAGE_CORRUPT: {
     happened: '{store} is damaged: {problem}.',
-    action: 'Stop the processes that use it, keep a copy, and restore a backup; admin.checkIntegrity() lists the damage.',
+    action:
+      'Stop the processes that use it, keep a copy, and restore a backup; admin.checkIntegrity() lists the damage.',
   },
   POSTHORN_STORAGE_FAILED: {
     happened: '{store} failed: {problem}.',

@@ -1,8 +1,7 @@
 /**
  * What processes have seen, written so that it survives them: a line is with the operating system before `write`
- * returns, so that a process killed right afterwards has not lost it. Each incarnation of a process writes files of
- * its own,
- * `<entry>@<process>.<incarnation>`; a line that was cut off by a kill has no end and does not count.
+ * returns, so a process killed right afterwards has not lost it. Each incarnation of a process writes files of its
+ * own, `<entry>@<process>.<incarnation>`. A line that a kill cut off has no end, and does not count.
  */
 import { closeSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'

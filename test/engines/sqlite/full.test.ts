@@ -55,7 +55,7 @@ describe('a file at its limit', { concurrency: 2 }, () => {
   test('a delayed message that finds no room comes when there is some', async (context) => {
     const file = newFile(context)
     const bench = await Bench.make(context, `${file}?maxBytes=${LIMIT_BYTES}`)
-    await bench.publish(['x'.repeat(30_000)], { deliverAtMs: Date.now() + 300 })
+    await bench.publish(['x'.repeat(30_000)], { deliverAtMs: Date.now() + 2_000 })
     const stored = await fill(bench)
     await eventually(() => assert.ok(dueSince(file) > 300, 'not due yet'))
     assert.equal(sql(file, 'SELECT * FROM posthorn_delayed').length, 1)

@@ -95,6 +95,8 @@ CREATE TABLE posthorn_leases (
   crashes         INTEGER NOT NULL DEFAULT 0,
   isolated        INTEGER NOT NULL DEFAULT 0
 );
+-- Suspects are looked for in every grant, and there are hardly ever any.
+CREATE INDEX posthorn_leases_isolated ON posthorn_leases (session_id) WHERE isolated = 1;
 CREATE INDEX posthorn_leases_by_range ON posthorn_leases (subscription_id, partition, from_offset);
 
 -- Single messages that failed and wait for their next attempt, or are leased for it (session_id is set). "event" is a
@@ -114,6 +116,9 @@ CREATE TABLE posthorn_retries (
   session_id      INTEGER
 );
 CREATE INDEX posthorn_retries_by_due ON posthorn_retries (subscription_id, due_at_ms) WHERE session_id IS NULL;
+CREATE INDEX posthorn_retries_isolated ON posthorn_retries (session_id) WHERE isolated = 1;
+CREATE INDEX posthorn_retries_suspect ON posthorn_retries (subscription_id, due_at_ms)
+  WHERE session_id IS NULL AND crashes > 0;
 CREATE INDEX posthorn_retries_by_offset ON posthorn_retries (subscription_id, partition, offset);
 CREATE INDEX posthorn_retries_by_lease ON posthorn_retries (lease_id) WHERE lease_id IS NOT NULL;
 

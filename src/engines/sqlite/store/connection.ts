@@ -2,12 +2,16 @@
  * One connection to the file, and the only place that begins and ends transactions.
  *
  * Writers of one SQLite file exclude each other. SQLite's own busy handler sleeps 1, 2, 5, 10, ... ms between tries,
- * which is far longer than our transactions last, so the connection waits by itself in steps of a tenth of a
- * millisecond. A commit is durable (fsync) only when asked: leases and settlements may be lost with the machine's
- * power, which costs a second delivery, while messages may not. A later durable commit makes earlier ones durable too,
- * because the write-ahead log is one file in order.
+ * which is far longer than our transactions last, so the connection waits by itself in steps of a fraction of a
+ * millisecond.
+ *
+ * Committing and making durable are two steps. SQLite would do both under the write lock (synchronous = FULL), and
+ * every other process would wait for the disk as well. Here a commit only writes the log (synchronous = NORMAL), and
+ * `sync` forces the log to the disk outside of the lock, before anything is acknowledged that must survive a power
+ * failure. Leases and settlements need not: losing them costs a second delivery. A later sync covers them, as the log
+ * is one file in order, and so does a checkpoint, which syncs the log before it copies from it.
  */
-import { accessSync, constants, existsSync, mkdirSync } from 'node:fs'
+import { accessSync, closeSync, constants, existsSync, fdatasyncSync, mkdirSync, openSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync, type SQLInputValue } from 'node:sqlite'
 import { PosthornError } from '../../../errors.ts'
@@ -69,7 +73,7 @@ const sleepCell = new Int32Array(new SharedArrayBuffer(4))
 export class Connection extends StatementCache {
   readonly file: string
   readonly #database: DatabaseSync
-  #durable: boolean | undefined
+  #logDescriptor: number | undefined
   #longestWaitMs = 0
 
   private constructor(database: DatabaseSync, file: string) {
@@ -104,12 +108,12 @@ export class Connection extends StatementCache {
     this.#database.exec(sql)
   }
 
-  /** Runs `work` in one write transaction, and rolls it back when it throws. */
-  write<T>(durable: boolean, work: () => T): T {
-    this.waitWhileBusy(() => {
-      this.#setDurable(durable)
-      this.#database.exec('BEGIN IMMEDIATE')
-    })
+  /**
+   * Runs `work` in one write transaction, and rolls it back when it throws. Once it returns, the transaction outlives
+   * every process, and other connections see it; it outlives a power failure after the next `sync`.
+   */
+  write<T>(work: () => T): T {
+    this.waitWhileBusy(() => this.#database.exec('BEGIN IMMEDIATE'))
     try {
       const result = work()
       this.#database.exec('COMMIT')
@@ -118,6 +122,16 @@ export class Connection extends StatementCache {
       this.#rollBack()
       throw describeFailure(error, this.file)
     }
+  }
+
+  /**
+   * Forces everything committed until now to stable storage. Throws when that fails: then nobody knows what is stored,
+   * and the file must be opened anew.
+   */
+  sync(): void {
+    if (this.file === IN_MEMORY) return
+    this.#logDescriptor ??= openSync(`${this.file}-wal`, 'r+')
+    fdatasyncSync(this.#logDescriptor)
   }
 
   /** Runs `work`, which only reads, on one state of the file. */
@@ -161,6 +175,8 @@ export class Connection extends StatementCache {
 
   close(): void {
     this.#database.close()
+    if (this.#logDescriptor !== undefined) closeSync(this.#logDescriptor)
+    this.#logDescriptor = undefined
   }
 
   #configure({ file, maxBytes }: SqliteAddress): void {
@@ -173,7 +189,7 @@ export class Connection extends StatementCache {
     // Checkpoints run between commits, in checkpoint.ts, never inside of one that a publisher waits for.
     this.waitWhileBusy(() =>
       this.#database.exec(
-        'PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864; PRAGMA foreign_keys = OFF',
+        'PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864; PRAGMA foreign_keys = OFF',
       ),
     )
     if (maxBytes !== undefined) this.waitWhileBusy(() => this.#limit(maxBytes))
@@ -182,12 +198,6 @@ export class Connection extends StatementCache {
   #limit(maxBytes: number): void {
     const { page_size } = this.#database.prepare('PRAGMA page_size').get() as { page_size: number }
     this.#database.exec(`PRAGMA max_page_count = ${Math.floor(maxBytes / page_size)}`)
-  }
-
-  #setDurable(durable: boolean): void {
-    if (durable === this.#durable) return
-    this.#database.exec(durable ? 'PRAGMA synchronous = FULL' : 'PRAGMA synchronous = NORMAL')
-    this.#durable = durable
   }
 
   #rollBack(): void {

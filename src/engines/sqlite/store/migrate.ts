@@ -14,7 +14,7 @@ const SQLITE_VERSION_MIN = [3, 51, 3] as const
  */
 export function migrate(connection: Connection): void {
   if (readVersion(connection) === SCHEMA_VERSION) return
-  connection.write(true, () => {
+  connection.write(() => {
     const version = refuseNewer(connection)
     if (version === 0) connection.exec(SCHEMA)
     for (const step of MIGRATIONS.slice(Math.max(0, version - 1))) connection.exec(step)

@@ -63,7 +63,7 @@ export class Store implements StoreAdmin {
     try {
       migrate(connection)
       const store = new Store(connection)
-      connection.write(false, () => store.leases.reserveIds())()
+      connection.write(() => store.leases.reserveIds())()
       return store
     } catch (error) {
       connection.close()

@@ -137,7 +137,7 @@ export class Deliverer {
     unreadable: readonly Unreadable[],
     nowMs: number,
   ): void {
-    this.#store.connection.write(false, () => {
+    this.#store.connection.write(() => {
       for (const { from, to, damage } of unreadable) {
         if (damage) {
           const { name, message, code } = damage

@@ -19,6 +19,8 @@ import type { Wake } from './wake.ts'
 
 export interface Outcome {
   readonly results: CallResult[]
+  /** Results that may be told only once the file is on stable storage. */
+  readonly unsynced: CallResult[]
   readonly plans: Map<OpenSource, readonly PlannedGrant[]>
   /** Why an operation that nobody waits for failed. */
   trouble?: WireError
@@ -45,7 +47,7 @@ export class GroupCommit {
   }
 
   carryOut(operations: readonly Operation[], nowMs: number): Outcome {
-    const outcome: Outcome = { results: [], plans: new Map() }
+    const outcome: Outcome = { results: [], unsynced: [], plans: new Map() }
     const transactional = operations.filter((operation) => operation.transactional)
     for (const operation of operations) if (!operation.transactional) this.#runAlone(operation, outcome)
     try {
@@ -72,12 +74,14 @@ export class GroupCommit {
   }
 
   #commit(operations: readonly Operation[], granting: boolean, outcome: Outcome, nowMs: number): void {
-    const durable = operations.some((operation) => operation.durable)
-    const { results, granted } = this.#store.connection.write(durable, () => ({
-      results: operations.flatMap(run),
+    const { results, granted } = this.#store.connection.write(() => ({
+      results: operations.map(run),
       granted: granting ? this.#grant(nowMs) : undefined,
     }))
-    outcome.results.push(...results)
+    for (const [index, { durable }] of operations.entries()) {
+      const answers = durable ? outcome.unsynced : outcome.results
+      answers.push(...results[index]!)
+    }
     for (const [source, plan] of granted?.plans ?? []) outcome.plans.set(source, plan)
     for (const source of granted?.orphaned ?? []) this.#sources.failOrphaned(source)
     for (const operation of operations) operation.committed?.()

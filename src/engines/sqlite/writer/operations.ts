@@ -183,9 +183,7 @@ export class Operations {
         const { subscriptionId, topicId } = this.#store.subscriptionRows.find(options)
         const { kind, partitions } = this.#store.log.topic(options.topic)
         this.#session.open(this.#sources)
-        this.#store.connection.write(false, () =>
-          this.#store.sessions.addSubscription(this.#session.id, subscriptionId),
-        )
+        this.#store.connection.write(() => this.#store.sessions.addSubscription(this.#session.id, subscriptionId))
         const { topic, subscription } = options
         this.#sources.add({
           number,

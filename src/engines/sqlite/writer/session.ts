@@ -60,7 +60,7 @@ export class Session {
   /** Gives back what is leased. Returns whether there was a session to end. */
   end(): boolean {
     if (this.#id === 0) return false
-    this.#store.connection.write(false, () => {
+    this.#store.connection.write(() => {
       this.#store.recall.releaseAll(this.#id)
       this.#store.sessions.end(this.#id)
     })
@@ -70,7 +70,7 @@ export class Session {
 
   #start(sources: Sources): void {
     const { connection, leases, sessions } = this.#store
-    const started = connection.write(false, () => {
+    const started = connection.write(() => {
       // Asked for again, because the lock may have been long in coming.
       const startedAtMs = this.#clock.now()
       const id = sessions.start(startedAtMs, this.#leaseMs)
@@ -92,7 +92,7 @@ export class Session {
     // Not renewed while the event loop seems dead: then the messages had better go to another process.
     if (this.#liveness.silentMs(nowMs) > 0) return undefined
     const { connection, leases, sessions } = this.#store
-    const renewed = connection.write(false, () => {
+    const renewed = connection.write(() => {
       const renewedAtMs = this.#clock.now()
       sessions.renew(this.#id, renewedAtMs + this.#leaseMs)
       return {

@@ -3,12 +3,14 @@
  *
  * It works in turns. A turn takes every command that has arrived, carries them all out in one transaction (group
  * commit: what arrives while a commit is under way forms the next), leases messages to the pulls that wait, commits,
- * and only then answers. See group-commit.ts for what happens when the transaction fails.
+ * and only then answers; publishers also wait until the log is on stable storage. See group-commit.ts for what happens
+ * when the transaction fails.
  *
  * Between turns it sleeps until a command arrives, another process says that it committed (see wake.ts), or an alarm
  * goes off: a retry or delayed message falls due, a session runs out, or the safety net looks whether the file changed.
  *
- * No failure of the file ends the thread: calls and pulls are told, and the next turn tries again. Leases that were
+ * A failure of the file does not end the thread: calls and pulls are told, and the next turn tries again. The exception
+ * is a disk that fails to sync, for nobody can tell then what it holds. Leases that were
  * committed but whose messages could not be read are *stranded*: they are given back in a later turn.
  */
 import type { Clock, Timer } from '../../../environment/index.ts'
@@ -83,7 +85,7 @@ export class Writer {
     if (closing) this.#close(closing.call)
   }
 
-  #finish({ results, plans, trouble }: Outcome, lost: LostLeases | undefined, nowMs: number): void {
+  #finish({ results, unsynced, plans, trouble }: Outcome, lost: LostLeases | undefined, nowMs: number): void {
     const delivered: Delivered = { grants: [], damaged: [], again: false }
     for (const [source, plan] of plans) this.#deliver(source, plan, delivered, nowMs)
     const { grants, damaged, again } = delivered
@@ -98,6 +100,7 @@ export class Writer {
       ...(trouble && { trouble }),
       ...(alarmAtMs !== undefined && { alarmAtMs }),
     })
+    this.#acknowledge(unsynced)
     this.#checkpoint()
   }
 
@@ -121,6 +124,13 @@ export class Writer {
     const { results, grants, damaged, forget, lost, trouble, alarmAtMs } = turn
     const silent = results.length + grants.length + damaged.length + forget.length === 0
     if (!silent || lost || trouble || alarmAtMs !== undefined) this.#post(turn)
+  }
+
+  // After what need not wait for the disk has been said.
+  #acknowledge(unsynced: readonly CallResult[]): void {
+    if (unsynced.length === 0) return
+    this.#store.connection.sync()
+    this.#post({ results: unsynced, grants: [], damaged: [], batches: [], forget: [] })
   }
 
   #checkpoint(): void {
