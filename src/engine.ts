@@ -13,10 +13,13 @@
  * than the longest handler timeout of its sources. Leases of a session that ran out are taken back, their crash count
  * rises by one, and every later settlement under them changes nothing (they are *fenced*).
  *
- * **Crash isolation.** Messages that come back from a lost session are suspects: they are granted one at a time,
- * alone (`Grant.isolated`), and at most one suspect is out per engine at any time, so that the next loss names the
- * guilty one. A message that was alone when its session was lost, and whose crash count has reached the
- * subscription's `maxCrashes`, becomes a dead letter. Attempts are not counted by crashes.
+ * **Crash isolation.** Messages that come back from a lost session are granted like any others, in ranges, until one
+ * more crash would make them dead letters: from `max(1, maxCrashes - 1)` crashes on they are suspects. Suspects are
+ * granted one at a time, alone (`Grant.isolated`), and at most one suspect is out per engine at any time, so that the
+ * next loss names the guilty one. A message that was isolated when its session was lost, and whose crash count has
+ * reached the subscription's `maxCrashes`, becomes a dead letter; one that was not isolated never does. The limits are
+ * those of the moment: a changed `maxCrashes` holds for messages that wait, too. Attempts are not counted by crashes,
+ * and a recorded failure sets the crash count back to 0.
  *
  * **Time** comes from the environment's clock. With a clock that is not real, the engine acts on due times, expiries
  * and lost sessions when that clock moves, and renews its session by that clock too.
@@ -111,6 +114,10 @@ export type StartPosition =
 export interface SubscriptionConfig {
   readonly topic: string
   readonly subscription: string
+  /**
+   * The crash count at which a message that was isolated becomes a dead letter. It is isolated from one crash less on,
+   * but not before its first, so that 1 means the same as 2.
+   */
   readonly maxCrashes: number
   readonly start?: StartPosition
 }
@@ -183,7 +190,7 @@ export interface Grant {
   readonly messages: readonly StoredMessage[]
   /** 1 for a first delivery. Above 1, the grant holds one message. */
   readonly attempt: number
-  /** Sessions lost while one of these messages was leased. */
+  /** Sessions lost while these messages were leased, since their last failure: the same for all of the grant. */
   readonly crashes: number
   /** A suspect: one message, to be run with no other of this subscription beside it in this process. */
   readonly isolated: boolean

@@ -16,7 +16,10 @@ export interface SubscribeOptions {
    * topic has never had a subscription.
    */
   readonly from?: From
-  /** After how many deaths of its process a message becomes a dead letter (`crashed`). Default 3. */
+  /**
+   * After how many deaths of its process a message becomes a dead letter (`crashed`), 1 to 1,000. From one death less
+   * on, and after its first at the soonest, it is delivered alone, so that no innocent message goes with it. Default 3.
+   */
   readonly maxCrashes?: number
 }
 

@@ -2,14 +2,47 @@
 import assert from 'node:assert/strict'
 import { dataOf, SUBSCRIPTION, TOPIC } from './messages.ts'
 import type { Guarantee } from './suite.ts'
+import type { TestProcess } from './test-process.ts'
 import type { TestSource } from './test-source.ts'
 import type { World } from './world.ts'
 
-const CRASHES_MAX = 3
+/** Whatever comes back from a lost session is a suspect at once. */
+const SUSPECTS_AT_ONCE = 2
+/** The default: what comes back is a suspect after the second loss. */
+const SECOND_CHANCE = 3
 
 export const crashIsolation: Guarantee = (test) => {
+  test('what a lost session had comes back together, like any other, as long as a crash more would bury nobody', async (world) => {
+    await crashWith(world, ['a', 'b', 'c'], SECOND_CHANCE)
+    const source = await (await world.process()).source()
+    const [grant, ...others] = await source.pull()
+    assert.deepEqual(others, [])
+    assert.deepEqual(dataOf([grant!]), ['a', 'b', 'c'])
+    assert.partialDeepStrictEqual(grant, { isolated: false, attempt: 1, crashes: 1, failures: [] })
+  })
+
+  test('a message is a suspect from one crash before its last on, and not before its first', async (world) => {
+    const process = await world.process()
+    await process.topic()
+    const limits = [1, 2, 3, 5]
+    for (const maxCrashes of limits) await process.subscription({ subscription: `of ${maxCrashes}`, maxCrashes })
+    await process.publish(['a'])
+    await process.close()
+    for (let losses = 0; losses < 5; losses++) {
+      const doomed = await world.process()
+      for (const maxCrashes of limits) {
+        const [grant] = await (await doomed.source(`of ${maxCrashes}`)).pullNow()
+        const expected = { isolated: losses >= Math.max(1, maxCrashes - 1), crashes: losses }
+        if (losses < Math.max(2, maxCrashes)) assert.partialDeepStrictEqual(grant, expected)
+        else assert.equal(grant, undefined)
+      }
+      await doomed.crash()
+      await world.outliveLeases()
+    }
+  })
+
   test('what a lost session had comes back singly, marked as suspect, with the attempt unchanged', async (world) => {
-    await crashWith(world, ['a', 'b', 'c'])
+    await crashWith(world, ['a', 'b', 'c'], SUSPECTS_AT_ONCE)
     const process = await world.process()
     const source = await process.source()
     const grants = await source.drain()
@@ -21,7 +54,7 @@ export const crashIsolation: Guarantee = (test) => {
   })
 
   test('at most one suspect is out per process, and another process may have another one', async (world) => {
-    await crashWith(world, ['a', 'b', 'c'])
+    await crashWith(world, ['a', 'b', 'c'], SUSPECTS_AT_ONCE)
     const [one, other] = [await world.process(), await world.process()]
     const [source, elsewhere] = [await one.source(), await other.source()]
     const first = await source.pullAll()
@@ -32,8 +65,34 @@ export const crashIsolation: Guarantee = (test) => {
     assert.equal((await source.pullAll()).length, 1)
   })
 
+  test('a grant holds messages of one crash count, and suspects do not keep the others waiting', async (world) => {
+    await crashWith(world, ['a', 'b'], SECOND_CHANCE)
+    const doomed = await world.process()
+    await doomed.publish(['c', 'd'])
+    await (await doomed.source()).pullAll()
+    await doomed.crash()
+    await world.outliveLeases()
+    const last = await world.process()
+    await last.publish(['e'])
+    const grants = await (await last.source()).pullAll()
+    assert.deepEqual(grants.map(({ crashes, isolated, messages }) => [crashes, isolated, messages.length]).toSorted(), [
+      [0, false, 1],
+      [1, false, 2],
+      [2, true, 1],
+    ])
+  })
+
+  test('a changed limit holds for messages that wait', async (world) => {
+    await crashWith(world, ['a', 'b'], SECOND_CHANCE)
+    const process = await world.process()
+    await process.subscription({ maxCrashes: SUSPECTS_AT_ONCE })
+    assert.partialDeepStrictEqual(await (await process.source()).pullOne(), { isolated: true, crashes: 1 })
+    await process.subscription({ maxCrashes: SECOND_CHANCE })
+    assert.partialDeepStrictEqual(await (await process.source()).pullOne(), { isolated: false, crashes: 1 })
+  })
+
   test('a waiting pull wakes when the suspect that is out has been settled', async (world) => {
-    await crashWith(world, ['a', 'b'])
+    await crashWith(world, ['a', 'b'], SUSPECTS_AT_ONCE)
     const process = await world.process()
     const source = await process.source()
     const first = await source.pullOne()
@@ -44,57 +103,88 @@ export const crashIsolation: Guarantee = (test) => {
   })
 
   test('suspects do not keep new messages waiting', async (world) => {
-    await crashWith(world, ['a', 'b', 'c'])
+    await crashWith(world, ['a', 'b', 'c'], SUSPECTS_AT_ONCE)
     const process = await world.process()
     await process.publish(['new'])
     const source = await process.source()
     assert.ok(dataOf(await source.pullAll()).includes('new'))
   })
 
-  test('the message that was alone at every crash becomes a dead letter; the others are delivered', async (world) => {
-    await crashWith(world, ['innocent', 'poison', 'bystander'])
-    const handled: unknown[] = []
-    for (let crashes = 1; crashes < CRASHES_MAX; crashes++) handled.push(...(await dieOfPoison(world)))
+  test('the poison is buried at exactly its last crash, and the bystanders of all crashes before are delivered', async (world) => {
+    await crashWith(world, ['innocent', 'poison', 'bystander'], SECOND_CHANCE)
+    await crashAgain(world)
+    const handled = await dieOfPoison(world)
     const last = await world.process()
     handled.push(...dataOf(await (await last.source()).drain()))
     assert.deepEqual(handled.toSorted(), ['bystander', 'innocent'])
-    const letters = await last.admin.deadLetters({ topic: TOPIC, subscription: SUBSCRIPTION }, { limit: 10 })
-    assert.deepEqual(
-      letters.map(({ event }) => event?.data),
-      ['poison'],
-    )
-    assert.partialDeepStrictEqual(letters[0], { reason: 'crashed', crashes: CRASHES_MAX, attempts: 1, offset: 1 })
+    await assertOnlyPoisonDied(last, SECOND_CHANCE)
+  })
+
+  test('the poison is buried at exactly its last crash, too, when messages are handled one by one', async (world) => {
+    await crashWith(world, ['innocent', 'poison', 'bystander'], SECOND_CHANCE)
+    const handled = [...(await dieOfPoison(world)), ...(await dieOfPoison(world))]
+    const last = await world.process()
+    handled.push(...dataOf(await (await last.source()).drain()))
+    assert.deepEqual(handled.toSorted(), ['bystander', 'innocent'])
+    await assertOnlyPoisonDied(last, SECOND_CHANCE)
+  })
+
+  test('a message that was not isolated is no dead letter, however often its sessions are lost', async (world) => {
+    await crashWith(world, ['a', 'b', 'c'], 10)
+    await crashAgain(world)
+    const process = await world.process()
+    await process.subscription({ maxCrashes: 1 })
+    const source = await process.source()
+    for (let left = 3; left > 0; left--) {
+      const grant = await source.pullOne()
+      assert.partialDeepStrictEqual(grant, { isolated: true, crashes: 2 })
+      await source.ack([grant])
+    }
+    assert.equal((await process.state()).deadLetters, 0)
   })
 
   test('innocent messages keep their attempts: a retry that was leased beside the poison is still the second', async (world) => {
-    const doomed = await world.process()
-    await doomed.topic()
-    await doomed.publish(['flaky'])
-    const source = await doomed.subscribe({ maxCrashes: CRASHES_MAX })
-    await source.retry(await source.pull(), world.clock.now())
-    await doomed.publish(['poison'])
-    assert.deepEqual(dataOf(await source.pullAll()).toSorted(), ['flaky', 'poison'])
-    await doomed.crash()
-    await world.outliveLeases()
-    const grants = await (await (await world.process()).source()).drain()
+    await crashWithRetry(world)
+    const grants = await (await (await world.process()).source()).pullAll()
     const flaky = grants.find((grant) => grant.messages[0]?.event.data === 'flaky')
-    assert.partialDeepStrictEqual(flaky, { attempt: 2, crashes: 1, isolated: true })
+    assert.partialDeepStrictEqual(flaky, { attempt: 2, crashes: 1, isolated: false })
     assert.equal(flaky?.failures.length, 1)
   })
 
+  test('retries become suspects by the same rule, and die by it', async (world) => {
+    await crashWithRetry(world)
+    await crashAgain(world)
+    const doomed = await world.process()
+    const source = await doomed.source()
+    for (let grant = await source.pullOne(); ; grant = await source.pullOne()) {
+      assert.partialDeepStrictEqual(grant, { crashes: 2, isolated: true })
+      if (grant.attempt === 2) break
+      await source.ack([grant])
+    }
+    await doomed.crash()
+    await world.outliveLeases()
+    const last = await world.process()
+    await (await last.source()).drain()
+    const letters = await last.admin.deadLetters({ topic: TOPIC, subscription: SUBSCRIPTION }, { limit: 10 })
+    assert.deepEqual(
+      letters.map(({ event, reason, attempts, crashes }) => [event?.data, reason, attempts, crashes]),
+      [['flaky', 'crashed', 2, SECOND_CHANCE]],
+    )
+  })
+
   test('a released suspect is still a suspect', async (world) => {
-    await crashWith(world, ['a'])
+    await crashWith(world, ['a'], SUSPECTS_AT_ONCE)
     const source = await (await world.process()).source()
     await source.release([await source.pullOne()])
     assert.partialDeepStrictEqual(await source.pullOne(), { isolated: true, crashes: 1, attempt: 1 })
   })
 
   test('a suspect that fails in the ordinary way is retried in the ordinary way', async (world) => {
-    await crashWith(world, ['a'])
+    await crashWith(world, ['a'], SUSPECTS_AT_ONCE)
     const source = await (await world.process()).source()
     await source.retry([await source.pullOne()], world.clock.now())
     const again = await source.pullOne()
-    assert.equal(again.attempt, 2)
+    assert.partialDeepStrictEqual(again, { attempt: 2, crashes: 0, isolated: false })
     assert.equal(again.failures.length, 1)
     assert.deepEqual(await source.ack([again]), [])
   })
@@ -113,14 +203,44 @@ export const crashIsolation: Guarantee = (test) => {
 }
 
 /** Publishes, leases everything in one process, and lets that process die. */
-async function crashWith(world: World, data: readonly string[]): Promise<void> {
+async function crashWith(world: World, data: readonly string[], maxCrashes: number): Promise<void> {
   const doomed = await world.process()
   await doomed.topic()
   await doomed.publish(data)
-  const source = await doomed.subscribe({ maxCrashes: CRASHES_MAX })
+  const source = await doomed.subscribe({ maxCrashes })
   await source.pullAll()
   await doomed.crash()
   await world.outliveLeases()
+}
+
+/** Leases in a new process what the one before had, and lets it die, too. */
+async function crashAgain(world: World): Promise<void> {
+  const doomed = await world.process()
+  await (await doomed.source()).pullAll()
+  await doomed.crash()
+  await world.outliveLeases()
+}
+
+/** As `crashWith`, with a message that has failed before and another beside it. */
+async function crashWithRetry(world: World): Promise<void> {
+  const doomed = await world.process()
+  await doomed.topic()
+  await doomed.publish(['flaky'])
+  const source = await doomed.subscribe({ maxCrashes: SECOND_CHANCE })
+  await source.retry(await source.pull(), world.clock.now())
+  await doomed.publish(['other'])
+  assert.deepEqual(dataOf(await source.pullAll()).toSorted(), ['flaky', 'other'])
+  await doomed.crash()
+  await world.outliveLeases()
+}
+
+async function assertOnlyPoisonDied(process: TestProcess, crashes: number): Promise<void> {
+  const letters = await process.admin.deadLetters({ topic: TOPIC, subscription: SUBSCRIPTION }, { limit: 10 })
+  assert.deepEqual(
+    letters.map(({ event }) => event?.data),
+    ['poison'],
+  )
+  assert.partialDeepStrictEqual(letters[0], { reason: 'crashed', crashes, attempts: 1, offset: 1 })
 }
 
 /** Handles messages until the poison kills the process. Returns what was handled before. */

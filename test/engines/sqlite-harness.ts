@@ -9,7 +9,7 @@ const fileOf = (store: string) => store.slice('sqlite:'.length)
 
 // One letter of the batch's text becomes another one, as if bits of the file had flipped; it is still JSON.
 const DAMAGE_FIRST_BATCH = `
-UPDATE posthorn_batches SET data = CAST(replace(CAST(data AS TEXT), '"time"', '"tyme"') AS BLOB)
+UPDATE posthorn_batches SET data = replace(data, '"time"', '"tyme"')
  WHERE partition = 0 AND topic_id = (SELECT topic_id FROM posthorn_topics WHERE name = ?)
    AND base_offset = (SELECT min(base_offset) FROM posthorn_batches AS others
                        WHERE others.topic_id = posthorn_batches.topic_id AND others.partition = 0)`

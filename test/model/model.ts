@@ -1,11 +1,17 @@
 import { type HeldLease, SubscriptionModel } from './subscription-model.ts'
 
-export const SUBSCRIPTIONS = ['first', 'second'] as const
+/** One isolates what a lost session held at once, the other gives it a second chance first. */
+export const SUBSCRIPTIONS = [
+  { subscription: 'first', maxCrashes: 2 },
+  { subscription: 'second', maxCrashes: 3 },
+] as const
 export const WINDOW_MS = 10_000
 
 /** What the store owes to all, and what it remembers. */
 export class Model {
-  readonly subscriptions: readonly SubscriptionModel[] = SUBSCRIPTIONS.map((name) => new SubscriptionModel(name))
+  readonly subscriptions: readonly SubscriptionModel[] = SUBSCRIPTIONS.map(
+    ({ subscription, maxCrashes }) => new SubscriptionModel(subscription, maxCrashes),
+  )
   /** By the time until which sessions that died may still look alive. */
   sessionsLostAtMs = 0
   readonly #idExpiriesMs = new Map<string, number>()

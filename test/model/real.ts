@@ -6,7 +6,7 @@ import type { TestProcess } from '../conformance/test-process.ts'
 import type { TestSource } from '../conformance/test-source.ts'
 import { World } from '../conformance/world.ts'
 import { SUBSCRIPTIONS, WINDOW_MS } from './model.ts'
-import { CRASHES_MAX, type Position } from './subscription-model.ts'
+import type { Position } from './subscription-model.ts'
 
 export const SLOTS = 3
 export const PARTITIONS = 2
@@ -37,7 +37,7 @@ export class Real {
     const real = new Real(await World.create(harness))
     const process = await real.world.process()
     await process.topic({ partitions: PARTITIONS, deduplicationWindowMs: WINDOW_MS })
-    for (const subscription of SUBSCRIPTIONS) await process.subscription({ subscription, maxCrashes: CRASHES_MAX })
+    for (const config of SUBSCRIPTIONS) await process.subscription(config)
     await process.close()
     return real
   }
@@ -87,7 +87,7 @@ export class Real {
     const process = await this.world.process()
     await process.topic({ partitions: PARTITIONS, deduplicationWindowMs: WINDOW_MS })
     const sources = new Map<string, TestSource>()
-    for (const name of SUBSCRIPTIONS) sources.set(name, await process.source(name))
+    for (const { subscription } of SUBSCRIPTIONS) sources.set(subscription, await process.source(subscription))
     return { process, sources }
   }
 

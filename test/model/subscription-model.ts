@@ -19,7 +19,6 @@ interface Waiting {
   readonly notBeforeMs: number
   readonly attempt: number
   readonly crashes: number
-  readonly suspect: boolean
 }
 
 type State =
@@ -27,9 +26,7 @@ type State =
   | { readonly kind: 'held'; readonly lease: HeldLease }
   | { readonly kind: 'done' | 'dead' | 'skipped' }
 
-const FRESH = { kind: 'waiting', fresh: true, notBeforeMs: 0, attempt: 1, crashes: 0, suspect: false } as const
-
-export const CRASHES_MAX = 2
+const FRESH = { kind: 'waiting', fresh: true, notBeforeMs: 0, attempt: 1, crashes: 0 } as const
 
 /**
  * What one subscription owes: for each message, whether it must still come, from when on, and as which attempt; who
@@ -40,10 +37,12 @@ export class SubscriptionModel {
   paused = false
   /** The dead letters, by their messages; a replay can make a message die twice. */
   readonly letters: number[] = []
+  readonly #maxCrashes: number
   readonly #states = new Map<number, State>()
 
-  constructor(name: string) {
+  constructor(name: string, maxCrashes: number) {
     this.name = name
+    this.#maxCrashes = maxCrashes
   }
 
   publish(message: number, notBeforeMs: number): void {
@@ -71,9 +70,8 @@ export class SubscriptionModel {
   }
 
   retry(message: number, dueAtMs: number): void {
-    const { attempt, crashes } = this.#held(message)
-    const next = { attempt: attempt + 1, crashes, suspect: false }
-    this.#states.set(message, { ...FRESH, ...next, fresh: false, notBeforeMs: dueAtMs })
+    const { attempt } = this.#held(message)
+    this.#states.set(message, { ...FRESH, attempt: attempt + 1, fresh: false, notBeforeMs: dueAtMs })
   }
 
   bury(message: number): void {
@@ -82,16 +80,16 @@ export class SubscriptionModel {
   }
 
   release(message: number): void {
-    const { attempt, crashes, isolated } = this.#held(message)
-    this.#states.set(message, { ...FRESH, fresh: false, attempt, crashes, suspect: isolated })
+    const { attempt, crashes } = this.#held(message)
+    this.#states.set(message, { ...FRESH, fresh: false, attempt, crashes })
   }
 
   /** The slot's session is lost: what it held comes again, from `notBeforeMs` on, or dies. */
   loseSession(slot: number, notBeforeMs: number): void {
     for (const [message, { attempt, crashes, isolated }] of this.#heldBy(slot)) {
       const crashed = crashes + 1
-      if (isolated && crashed >= CRASHES_MAX) this.bury(message)
-      else this.#states.set(message, { ...FRESH, fresh: false, notBeforeMs, attempt, crashes: crashed, suspect: true })
+      if (isolated && crashed >= this.#maxCrashes) this.bury(message)
+      else this.#states.set(message, { ...FRESH, fresh: false, notBeforeMs, attempt, crashes: crashed })
     }
   }
 
@@ -133,7 +131,7 @@ export class SubscriptionModel {
   owesNow(nowMs: number): boolean {
     if (this.paused) return false
     return [...this.#states.values()].some(
-      (state) => state.kind === 'waiting' && state.notBeforeMs <= nowMs && state.crashes === 0,
+      (state) => state.kind === 'waiting' && state.notBeforeMs <= nowMs && !this.#isSuspect(state),
     )
   }
 
@@ -148,8 +146,12 @@ export class SubscriptionModel {
     assert.equal(grant.attempt, owed.attempt)
     assert.equal(grant.crashes, owed.crashes)
     assert.equal(grant.failures.length, owed.attempt - 1)
-    if (owed.suspect) assert.ok(grant.isolated, 'a suspect was not isolated')
+    assert.equal(grant.isolated, this.#isSuspect(owed), 'suspects are isolated, and nothing else is')
     if (grant.isolated || grant.attempt > 1) assert.equal(grant.messages.length, 1)
+  }
+
+  #isSuspect({ crashes }: Waiting): boolean {
+    return crashes > 0 && crashes + 1 >= this.#maxCrashes
   }
 
   #held(message: number): Grant {

@@ -60,24 +60,27 @@ export class GrantRound {
   }
 
   #grantSuspect(): void {
-    const { waiting } = this.#request.subscription
-    for (const row of waiting.rows.filter((candidate) => candidate.crashes > 0 && this.#isDue(candidate))) {
+    const { subscription } = this.#request
+    const { rows, ranges } = subscription.waiting
+    for (const row of rows.filter((candidate) => subscription.isSuspect(candidate) && this.#isDue(candidate))) {
       if (this.#isFull() || this.#grantRow(row)) return
     }
-    for (const range of waiting.ranges.filter((candidate) => candidate.crashes > 0)) {
+    for (const range of ranges.filter((candidate) => subscription.isSuspect(candidate))) {
       if (this.#isFull() || this.#grantRange(range, 1)) return
     }
   }
 
   #grantRetries(): void {
-    for (const row of this.#request.subscription.waiting.rows.filter((candidate) => candidate.crashes === 0)) {
+    const { subscription } = this.#request
+    for (const row of subscription.waiting.rows.filter((candidate) => !subscription.isSuspect(candidate))) {
       if (this.#isFull() || !this.#isDue(row)) return
       this.#grantRow(row)
     }
   }
 
   #grantReturned(): void {
-    for (const range of this.#request.subscription.waiting.ranges.filter((candidate) => candidate.crashes === 0)) {
+    const { subscription } = this.#request
+    for (const range of subscription.waiting.ranges.filter((candidate) => !subscription.isSuspect(candidate))) {
       if (this.#isFull()) return
       this.#grantRange(range, this.#messagesLeft)
     }
@@ -146,10 +149,11 @@ export class GrantRound {
     const { subscription, holder } = this.#request
     const { attempt, crashes, failures, event } = history
     const known: History = { attempt, crashes, failures, ...(event && { event }) }
-    const lease = new Lease(this.#nextLeaseId(), holder, range, known, single)
+    const isolated = subscription.isSuspect(known)
+    const lease = new Lease(this.#nextLeaseId(), holder, range, known, { single, isolated })
     subscription.leases.set(lease.id, lease)
     const { partition } = range
-    this.#grants.push({ lease: lease.id, partition, messages, attempt, crashes, isolated: lease.isolated, failures })
+    this.#grants.push({ lease: lease.id, partition, messages, attempt, crashes, isolated, failures })
     this.#messagesLeft -= messages.length
     this.#bytesLeft -= this.#bytesOf(range)
     return true

@@ -27,7 +27,7 @@ export interface LeaseRange {
 
 /**
  * The right of one source to the messages of `[from, to)`. Each message is settled once; the first settlement counts.
- * When the last one is settled the lease is over. A message that crashed a session before is leased alone (isolated).
+ * When the last one is settled the lease is over.
  */
 export class Lease {
   readonly id: LeaseId
@@ -36,21 +36,26 @@ export class Lease {
   readonly history: History
   /** It came from a retry row, and goes back to one. */
   readonly single: boolean
+  /** It holds one message, which was a suspect when it was leased. */
+  readonly isolated: boolean
   readonly #settled: Uint8Array
   #unsettled: number
 
-  constructor(id: LeaseId, holder: LeaseHolder, range: LeaseRange, history: History, single: boolean) {
+  constructor(
+    id: LeaseId,
+    holder: LeaseHolder,
+    range: LeaseRange,
+    history: History,
+    kind: { readonly single: boolean; readonly isolated: boolean },
+  ) {
     this.id = id
     this.holder = holder
     this.range = range
     this.history = history
-    this.single = single
+    this.single = kind.single
+    this.isolated = kind.isolated
     this.#unsettled = range.to - range.from
     this.#settled = new Uint8Array(this.#unsettled)
-  }
-
-  get isolated(): boolean {
-    return this.history.crashes > 0
   }
 
   get unsettled(): number {

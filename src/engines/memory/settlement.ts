@@ -37,8 +37,15 @@ function settleException(
     bury(store, subscription, lease, exception, nowMs)
   } else {
     const { attempt, failures } = lease.history
-    const next: History = { ...lease.history, attempt: attempt + 1, failures: [...failures, exception.failure] }
-    subscription.waiting.addRow({ ...next, partition, offset, dueAtMs: exception.dueAtMs, returned: false })
+    const history = { attempt: attempt + 1, crashes: 0, failures: [...failures, exception.failure] }
+    subscription.waiting.addRow({
+      ...lease.history,
+      ...history,
+      partition,
+      offset,
+      dueAtMs: exception.dueAtMs,
+      returned: false,
+    })
   }
 }
 
@@ -50,7 +57,7 @@ export function releaseLeases(subscription: Subscription, leases: readonly Lease
   }
 }
 
-/** Gives back what a lost session had: as suspects, or, for one that was alone and did it too often, as dead letters. */
+/** Gives back what a lost session had, its crashes counted; one that was isolated and did it too often is buried. */
 export function loseLeases(
   store: MemoryStore,
   subscription: Subscription,

@@ -41,6 +41,11 @@ export class Subscription {
     throw new PosthornError('POSTHORN_SUBSCRIPTION_NOT_FOUND', details)
   }
 
+  /** Whether one more crash would make a dead letter of a message that has `crashes` of them. */
+  isSuspect({ crashes }: { readonly crashes: number }): boolean {
+    return crashes >= Math.max(1, this.maxCrashes - 1)
+  }
+
   backlog(): number {
     return this.topic.logs.reduce((total, log, partition) => total + log.nextOffset - this.position(partition), 0)
   }

@@ -5,7 +5,6 @@
  * The thread keeps the process alive only while a call waits for its answer or a source is open, so that a script
  * which only publishes can end when it is done. When the thread dies, every call, the waiting ones and later ones, fails with POSTHORN_STORAGE_FAILED.
  */
-import { Buffer } from 'node:buffer'
 import { Worker } from 'node:worker_threads'
 import { BoxMap } from '../../collections/box-map.ts'
 import type { EngineOptions, Grant, LeaseId, SourceOptions, StoredMessage } from '../../engine.ts'
@@ -173,9 +172,7 @@ export class Host {
 
   #act(turn: Turn): void {
     for (const batch of turn.batches) {
-      const { buffer, byteOffset, byteLength } = batch.data
-      const text = Buffer.from(buffer, byteOffset, byteLength).toString('utf8')
-      this.#decoded.set(batch.id, decodeBatch(batch.shared, text, batch.baseOffset))
+      this.#decoded.set(batch.id, decodeBatch(batch.shared, batch.data, batch.baseOffset))
     }
     if (turn.lost) this.#loseLeases(turn.lost)
     for (const result of turn.grants) this.#handOver(result)

@@ -69,7 +69,8 @@ class SqliteEngine implements Engine {
     const onDisk = host.file !== IN_MEMORY
     this.capabilities = { durable: onDisk, multiProcess: onDisk, transactionalAppend: onDisk }
     this.#host = host
-    this.#transactions = new UserTransactions(host.file, environment.clock, () => this.#host.send({ kind: 'wake' }))
+    const onCommit = () => this.#host.send({ kind: 'userCommitted' })
+    this.#transactions = new UserTransactions(host.file, environment.clock, onCommit)
     const calls = Object.fromEntries(
       ADMIN_OPERATIONS.map((operation) => [
         operation,

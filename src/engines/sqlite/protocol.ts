@@ -91,7 +91,8 @@ export type Command = { readonly nowMs?: number } & (
   | { readonly kind: 'closeSource'; readonly call: number; readonly source: number }
   | { readonly kind: 'admin'; readonly call: number; readonly operation: string; readonly values: readonly unknown[] }
   | { readonly kind: 'tick' }
-  | { readonly kind: 'wake' }
+  /** Something was stored through the user's own connection. */
+  | { readonly kind: 'userCommitted' }
   | { readonly kind: 'close'; readonly call: number }
 )
 
@@ -102,7 +103,7 @@ export interface WireBatch {
   readonly id: number
   readonly baseOffset: number
   readonly shared: string
-  readonly data: Uint8Array
+  readonly data: string
 }
 
 /** Messages [from, to) of the batch, by their place in it. */

@@ -1,4 +1,5 @@
 import { realpathSync } from 'node:fs'
+import { DatabaseSync } from 'node:sqlite'
 import type { AppendOutcome } from '../../engine.ts'
 import { type Clock, pause } from '../../environment/index.ts'
 import { PosthornError } from '../../errors.ts'
@@ -7,27 +8,9 @@ import { describeFailure } from './store/failure.ts'
 import { Log } from './store/log.ts'
 import type { PackedGroup } from './wire-group.ts'
 
-type PreparedStatement = ReturnType<ConstructorParameters<typeof StatementCache>[0]>
-
-/** How either of them is told to answer with plain numbers and objects, whatever the connection does by default. */
-interface AnswerSettings {
-  setReadBigInts?(enabled: boolean): void
-  setReturnArrays?(enabled: boolean): void
-  safeIntegers?(enabled: boolean): void
-}
-
 interface UserStore {
   readonly statements: StatementCache
   readonly log: Log
-}
-
-/** What `node:sqlite` and `better-sqlite3` connections have in common. */
-interface UserConnection {
-  prepare(sql: string): PreparedStatement
-  /** node:sqlite */
-  readonly isTransaction?: boolean
-  /** better-sqlite3 */
-  readonly inTransaction?: boolean
 }
 
 const COMMIT_LOOK_MS_MAX = 50
@@ -35,13 +18,16 @@ const COMMIT_LOOK_MS_MAX = 50
 /**
  * Stores messages through the user's own connection, inside of their open transaction: the log is a few tables of the
  * same file, so nothing else is needed for both to commit together.
+ *
+ * Only connections of `node:sqlite` are taken. Any other library brings a second copy of SQLite into the process.
+ * POSIX locks belong to the process, so the copies do not see each other's and overwrite each other's commits.
  */
 export class UserTransactions {
   readonly #file: string
   readonly #clock: Clock
   readonly #onCommit: () => void
-  readonly #stores = new WeakMap<object, UserStore>()
-  readonly #watched = new WeakSet<object>()
+  readonly #stores = new WeakMap<DatabaseSync, UserStore>()
+  readonly #watched = new WeakSet<DatabaseSync>()
 
   constructor(file: string, clock: Clock, onCommit: () => void) {
     this.#file = file
@@ -51,7 +37,7 @@ export class UserTransactions {
 
   append(transaction: unknown, topic: string, pack: (partitions: number) => PackedGroup): AppendOutcome {
     const connection = asConnection(transaction)
-    if (!isOpen(connection)) throw invalid('no transaction is open on this connection')
+    if (!isInTransaction(connection)) throw invalid('no transaction is open on this connection')
     try {
       const { statements, log } = this.#storeFor(connection)
       const packed = pack(log.topic(topic).partitions)
@@ -62,11 +48,11 @@ export class UserTransactions {
       // Statements of a connection that was closed and opened again are of no more use.
       this.#stores.delete(connection)
       if (error instanceof PosthornError && error.code === 'POSTHORN_BACKLOG_FULL') return { refused: error }
-      throw describeFailure(error, this.#file)
+      throw describeFailure(error, this.#file, busyTimeoutMs(connection))
     }
   }
 
-  #storeFor(connection: UserConnection): UserStore {
+  #storeFor(connection: DatabaseSync): UserStore {
     let store = this.#stores.get(connection)
     if (!store) {
       const statements = new StatementCache((sql) => prepare(connection, sql))
@@ -85,11 +71,11 @@ export class UserTransactions {
   }
 
   // Nobody tells us of the user's commit, so we look: mostly it has happened by the next turn of the event loop.
-  #watchForCommit(connection: UserConnection): void {
+  #watchForCommit(connection: DatabaseSync): void {
     if (this.#watched.has(connection)) return
     this.#watched.add(connection)
     const look = async () => {
-      for (let delayMs = 0; isOpen(connection); delayMs = Math.min(delayMs * 2 + 1, COMMIT_LOOK_MS_MAX)) {
+      for (let delayMs = 0; isInTransaction(connection); delayMs = Math.min(delayMs * 2 + 1, COMMIT_LOOK_MS_MAX)) {
         await pause(this.#clock, delayMs)
       }
       this.#watched.delete(connection)
@@ -99,19 +85,18 @@ export class UserTransactions {
   }
 }
 
-function asConnection(transaction: unknown): UserConnection {
-  const candidate = transaction as Partial<UserConnection> | null | undefined
-  if (typeof candidate?.prepare === 'function' && ('isTransaction' in candidate || 'inTransaction' in candidate))
-    return candidate as UserConnection
-  throw invalid('it is neither a node:sqlite DatabaseSync nor a better-sqlite3 Database')
+function asConnection(transaction: unknown): DatabaseSync {
+  if (transaction instanceof DatabaseSync) return transaction
+  throw invalid(
+    'it is not a DatabaseSync of node:sqlite, and another copy of SQLite in one process does not see the locks of the first, so that commits would be lost',
+  )
 }
 
-function prepare(connection: UserConnection, sql: string): PreparedStatement {
-  const statement: PreparedStatement & AnswerSettings = connection.prepare(sql)
-  statement.setReadBigInts?.(false)
-  statement.setReturnArrays?.(false)
-  // better-sqlite3 has it on statements that return rows, and on no others.
-  if (typeof statement.safeIntegers === 'function') statement.safeIntegers(false)
+// Answers with plain numbers and objects, whatever the connection does by default.
+function prepare(connection: DatabaseSync, sql: string) {
+  const statement = connection.prepare(sql)
+  statement.setReadBigInts(false)
+  statement.setReturnArrays(false)
   return statement
 }
 
@@ -137,17 +122,22 @@ function rollBack(statements: StatementCache): void {
   }
 }
 
-function isOpen(connection: UserConnection): boolean {
+/** How long the user's connection waits for somebody else's lock. */
+function busyTimeoutMs(connection: DatabaseSync): number | undefined {
   try {
-    return flagOf(connection) === true
+    return (prepare(connection, 'PRAGMA busy_timeout').get() as { timeout: number }).timeout
+  } catch {
+    return undefined
+  }
+}
+
+function isInTransaction(connection: DatabaseSync): boolean {
+  try {
+    return connection.isTransaction
   } catch {
     // Closed: whatever was open was rolled back.
     return false
   }
-}
-
-function flagOf(connection: Partial<UserConnection>): boolean | undefined {
-  return connection.isTransaction ?? connection.inTransaction
 }
 
 function invalid(problem: string): PosthornError {

@@ -7,7 +7,7 @@ import { Bench, coded, eventually, HERE, newFile, SUBSCRIPTION, sql, TOPIC } fro
 
 /** Ways in which one batch, at offset 2 and 3, is damaged. */
 const DAMAGES = {
-  'its data': `UPDATE posthorn_batches SET data = CAST(replace(CAST(data AS TEXT), '"d"', '"D"') AS BLOB)`,
+  'its data': `UPDATE posthorn_batches SET data = replace(data, '"d"', '"D"')`,
   'its data, so that it is no JSON': `UPDATE posthorn_batches SET data = x'7b00ff'`,
   'its shared attributes': `UPDATE posthorn_batches SET shared = replace(shared, '{', '[')`,
   'its checksum': 'UPDATE posthorn_batches SET crc32 = crc32 + 1',

@@ -1,7 +1,7 @@
 export const LIST_TOPICS = `
 SELECT topic_id AS topicId, name AS topic, kind,
        (SELECT coalesce(sum(count), 0) FROM posthorn_batches AS b WHERE b.topic_id = t.topic_id) AS messages,
-       (SELECT coalesce(sum(length(data)), 0) FROM posthorn_batches AS b WHERE b.topic_id = t.topic_id) AS bytes,
+       (SELECT coalesce(sum(octet_length(data)), 0) FROM posthorn_batches AS b WHERE b.topic_id = t.topic_id) AS bytes,
        (SELECT count(*) FROM posthorn_delayed AS d WHERE d.topic_id = t.topic_id) AS delayed,
        (SELECT count(*) FROM posthorn_subscriptions AS s WHERE s.topic_id = t.topic_id) AS subscriptions
   FROM posthorn_topics AS t ORDER BY name`

@@ -1,3 +1,5 @@
+import { SUSPECT_FROM } from './subscriptions.ts'
+
 const COLUMNS = `lease_id AS leaseId, subscription_id AS subscriptionId, partition, from_offset AS fromOffset,
        to_offset AS toOffset, settled, crashes, isolated`
 
@@ -13,8 +15,8 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
 export const FIND_LEASE = `SELECT ${COLUMNS} FROM posthorn_leases WHERE lease_id = ? AND session_id = ?`
 
 export const RETURNED_RANGES = `
-SELECT ${COLUMNS} FROM posthorn_leases
- WHERE subscription_id = ? AND session_id IS NULL ORDER BY partition, from_offset LIMIT 256`
+SELECT ${COLUMNS}, crashes >= ${SUSPECT_FROM} AS suspect FROM posthorn_leases
+ WHERE subscription_id = ?1 AND session_id IS NULL ORDER BY partition, from_offset LIMIT 256`
 
 export const UPDATE_LEASE = `UPDATE posthorn_leases SET from_offset = ?, to_offset = ?, settled = ? WHERE lease_id = ?`
 

@@ -64,7 +64,7 @@ export const DELETE_DELAYED = `DELETE FROM posthorn_delayed WHERE delayed_id = ?
 
 // From the batch that holds the offset, or else the first one after it.
 export const FIND_BATCHES = `
-SELECT batch_id AS batchId, base_offset AS baseOffset, count, length(data) AS bytes
+SELECT batch_id AS batchId, base_offset AS baseOffset, count, octet_length(data) AS bytes
   FROM posthorn_batches
  WHERE topic_id = ?1 AND partition = ?2
    AND base_offset >= coalesce((SELECT max(base_offset) FROM posthorn_batches

@@ -3,11 +3,11 @@ SELECT topic_id AS topicId, kind, partitions, retention_age_ms AS ageMs, retenti
        drop_unread AS dropUnread, had_subscription AS hadSubscription
   FROM posthorn_topics`
 
-export const STORED_BYTES = `SELECT coalesce(sum(length(data)), 0) AS bytes FROM posthorn_batches WHERE topic_id = ?`
+export const STORED_BYTES = `SELECT coalesce(sum(octet_length(data)), 0) AS bytes FROM posthorn_batches WHERE topic_id = ?`
 
 // A few batches a time, so that no publisher waits long for the write lock.
 export const OLDEST_BATCHES = `
-SELECT batch_id AS batchId, base_offset AS baseOffset, count, last_time_ms AS lastTimeMs, length(data) AS bytes
+SELECT batch_id AS batchId, base_offset AS baseOffset, count, last_time_ms AS lastTimeMs, octet_length(data) AS bytes
   FROM posthorn_batches WHERE topic_id = ? AND partition = ? ORDER BY base_offset LIMIT 64`
 
 export const DELETE_BATCH = `DELETE FROM posthorn_batches WHERE batch_id = ?`

@@ -1,3 +1,5 @@
+import { SUSPECT_FROM } from './subscriptions.ts'
+
 const COLUMNS = `retry_id AS retryId, subscription_id AS subscriptionId, partition, offset, attempt, crashes, isolated,
        failures, event`
 
@@ -5,15 +7,17 @@ export const INSERT_RETRY = `
 INSERT INTO posthorn_retries (subscription_id, partition, offset, due_at_ms, attempt, failures, event)
 VALUES (?, ?, ?, ?, ?, ?, ?)`
 
+// Both walk their index in its own order, and pass over what the other one is for without reading its row.
 export const DUE_RETRIES = `
 SELECT ${COLUMNS} FROM posthorn_retries
- WHERE subscription_id = ? AND session_id IS NULL AND due_at_ms <= ? AND crashes = 0
- ORDER BY due_at_ms, retry_id LIMIT ?`
+ WHERE subscription_id = ?1 AND session_id IS NULL AND due_at_ms <= ?2 AND crashes < ${SUSPECT_FROM}
+ ORDER BY due_at_ms, crashes, retry_id LIMIT ?3`
 
+// "crashes > 0" says nothing new; it lets SQLite use the index of those few.
 export const DUE_SUSPECTS = `
 SELECT ${COLUMNS} FROM posthorn_retries
- WHERE subscription_id = ? AND session_id IS NULL AND due_at_ms <= ? AND crashes > 0
- ORDER BY due_at_ms, retry_id LIMIT ?`
+ WHERE subscription_id = ?1 AND session_id IS NULL AND due_at_ms <= ?2 AND crashes > 0 AND crashes >= ${SUSPECT_FROM}
+ ORDER BY due_at_ms, crashes, retry_id LIMIT ?3`
 
 export const NEXT_RETRY = `
 SELECT min(due_at_ms) AS dueAtMs FROM posthorn_retries WHERE subscription_id = ? AND session_id IS NULL`

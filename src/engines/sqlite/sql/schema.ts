@@ -40,7 +40,7 @@ CREATE TABLE posthorn_batches (
   last_time_ms  INTEGER NOT NULL,
   crc32         INTEGER NOT NULL,
   shared        TEXT NOT NULL,
-  data          BLOB NOT NULL
+  data          TEXT NOT NULL
 );
 CREATE UNIQUE INDEX posthorn_batches_by_offset ON posthorn_batches (topic_id, partition, base_offset);
 
@@ -115,9 +115,11 @@ CREATE TABLE posthorn_retries (
   lease_id        INTEGER,
   session_id      INTEGER
 );
-CREATE INDEX posthorn_retries_by_due ON posthorn_retries (subscription_id, due_at_ms) WHERE session_id IS NULL;
+CREATE INDEX posthorn_retries_by_due ON posthorn_retries (subscription_id, due_at_ms, crashes)
+  WHERE session_id IS NULL;
 CREATE INDEX posthorn_retries_isolated ON posthorn_retries (session_id) WHERE isolated = 1;
-CREATE INDEX posthorn_retries_suspect ON posthorn_retries (subscription_id, due_at_ms)
+-- Most of what has crashed is no suspect yet, but few messages have crashed.
+CREATE INDEX posthorn_retries_crashed ON posthorn_retries (subscription_id, due_at_ms, crashes)
   WHERE session_id IS NULL AND crashes > 0;
 CREATE INDEX posthorn_retries_by_offset ON posthorn_retries (subscription_id, partition, offset);
 CREATE INDEX posthorn_retries_by_lease ON posthorn_retries (lease_id) WHERE lease_id IS NOT NULL;
@@ -165,7 +167,7 @@ SELECT topics.name                                             AS topic,
             substr(message.value, 2))                          AS event
   FROM posthorn_batches AS batches
   JOIN posthorn_topics AS topics USING (topic_id),
-       json_each(iif(json_valid(CAST(batches.data AS TEXT)), CAST(batches.data AS TEXT), '[]')) AS message;
+       json_each(iif(json_valid(batches.data), batches.data, '[]')) AS message;
 `
 
 /** Brings a file of schema version `index + 1` to the next one. */

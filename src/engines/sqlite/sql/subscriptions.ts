@@ -6,6 +6,10 @@ export const FIND_CONFIGURED_SUBSCRIPTION = `
 SELECT 1 AS found FROM posthorn_subscriptions AS s JOIN posthorn_topics AS t USING (topic_id)
  WHERE t.name = ? AND s.name = ? AND max_crashes = ?`
 
+/** From how many crashes on messages of subscription ?1 are suspects: with one more they would be dead letters. */
+export const SUSPECT_FROM = `
+(SELECT max(1, max_crashes - 1) FROM posthorn_subscriptions WHERE subscription_id = ?1)`
+
 export const INSERT_SUBSCRIPTION = `
 INSERT INTO posthorn_subscriptions (topic_id, name, max_crashes) VALUES (?, ?, ?)`
 

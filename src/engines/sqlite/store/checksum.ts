@@ -6,7 +6,7 @@ interface Checked {
   readonly baseOffset: number
   readonly count: number
   readonly shared: string
-  readonly data: Uint8Array
+  readonly data: string
 }
 
 /** CRC-32 of a record batch's data and of everything that says what the data is and where it belongs. */

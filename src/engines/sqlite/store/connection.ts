@@ -16,7 +16,7 @@ import { dirname } from 'node:path'
 import { DatabaseSync, type SQLInputValue } from 'node:sqlite'
 import { PosthornError } from '../../../errors.ts'
 import { IN_MEMORY, type SqliteAddress } from '../address.ts'
-import { describeFailure, isBusy } from './failure.ts'
+import { BUSY_LIMIT_MS, describeFailure, isBusy } from './failure.ts'
 
 /** The part of a database connection that the store needs; the user's own connection fits it too. */
 export interface Statements {
@@ -66,7 +66,6 @@ export class StatementCache implements Statements {
 const BUSY_WAIT_MS_FIRST = 0.05
 const BUSY_WAIT_MS_GROWTH = 1.02
 const BUSY_WAIT_MS_MAX = 2
-const BUSY_LIMIT_MS = 10_000
 
 const sleepCell = new Int32Array(new SharedArrayBuffer(4))
 
@@ -161,10 +160,7 @@ export class Connection extends StatementCache {
       try {
         return attempt()
       } catch (error) {
-        if (!isBusy(error)) throw describeFailure(error, this.file)
-        if (waitedMs >= BUSY_LIMIT_MS) {
-          throw new PosthornError('POSTHORN_STORAGE_BUSY', { store: this.file, waitedMs: Math.round(waitedMs) })
-        }
+        if (!isBusy(error) || waitedMs >= BUSY_LIMIT_MS) throw describeFailure(error, this.file)
         Atomics.wait(sleepCell, 0, 0, waitMs)
         waitedMs += waitMs
         this.#longestWaitMs = Math.max(this.#longestWaitMs, waitedMs)
@@ -186,7 +182,7 @@ export class Connection extends StatementCache {
       )
       if (mode.journal_mode !== 'wal') throw new PosthornError('POSTHORN_STORAGE_READ_ONLY', { file })
     }
-    // Checkpoints run between commits, in checkpoint.ts, never inside of one that a publisher waits for.
+    // Checkpoints run between commits, in writer/checkpoints.ts, never inside of one that a publisher waits for.
     this.waitWhileBusy(() =>
       this.#database.exec(
         'PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864; PRAGMA foreign_keys = OFF',

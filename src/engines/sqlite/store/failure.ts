@@ -8,6 +8,9 @@ const FULL = 13
 const CANTOPEN = 14
 const NOTADB = 26
 
+/** For how long the writer's connection waits for another one's lock. */
+export const BUSY_LIMIT_MS = 10_000
+
 interface SqliteError extends Error {
   readonly errcode: number
 }
@@ -30,8 +33,11 @@ export function isCorruption(error: unknown): boolean {
   return primaryCode(error) === CORRUPT
 }
 
-/** Turns what SQLite threw into the coded error that tells a user what to do. Coded errors pass through. */
-export function describeFailure(error: unknown, file: string): PosthornError {
+/**
+ * Turns what SQLite threw into the coded error that tells a user what to do. Coded errors pass through. `busyLimitMs`
+ * is how long the connection waits for a lock before it gives up.
+ */
+export function describeFailure(error: unknown, file: string, busyLimitMs: number = BUSY_LIMIT_MS): PosthornError {
   if (error instanceof PosthornError) return error
   const problem = error instanceof Error ? error.message : String(error)
   const options = { cause: error }
@@ -47,7 +53,7 @@ export function describeFailure(error: unknown, file: string): PosthornError {
     case NOTADB:
       return new PosthornError('POSTHORN_NOT_A_DATABASE', { file }, options)
     case BUSY:
-      return new PosthornError('POSTHORN_STORAGE_BUSY', { store: file, waitedMs: 'many' }, options)
+      return new PosthornError('POSTHORN_STORAGE_BUSY', { store: file, waitedMs: busyLimitMs }, options)
     default:
       return new PosthornError('POSTHORN_STORAGE_FAILED', { store: file, problem }, options)
   }

@@ -56,7 +56,7 @@ export class Granting {
     let suspectIsOut: boolean | undefined
     for (const row of this.#rows.returned(source.subscriptionId)) {
       if (left <= 0) break
-      if (row.crashes === 0) {
+      if (row.suspect === 0) {
         left -= this.#leaseReturned(row, sessionId, left, false, grants)
       } else {
         suspectIsOut ??= this.#rows.isSuspectOut(sessionId)
@@ -83,9 +83,10 @@ export class Granting {
     if (limit <= 0) return 0
     const { subscriptionId } = source
     const suspects = this.#rows.isSuspectOut(sessionId) ? [] : this.#exceptions.dueSuspects(subscriptionId, nowMs, 1)
-    const due = [...suspects, ...this.#exceptions.due(subscriptionId, nowMs, limit - suspects.length)]
-    for (const row of due) grants.push(this.#leaseRetry(row, sessionId, row.crashes > 0))
-    return due.length
+    const others = this.#exceptions.due(subscriptionId, nowMs, limit - suspects.length)
+    for (const row of suspects) grants.push(this.#leaseRetry(row, sessionId, true))
+    for (const row of others) grants.push(this.#leaseRetry(row, sessionId, false))
+    return suspects.length + others.length
   }
 
   #leaseRetry(row: RetryRow, sessionId: number, isolated: boolean): PlannedGrant {

@@ -1,4 +1,3 @@
-import { Buffer } from 'node:buffer'
 import type { PartitionState, PeekedMessage, PeekOptions, SubscriptionState, TopicState } from '../../../engine.ts'
 import { decodeBatch } from '../../../message/decode.ts'
 import * as sql from '../sql/inspection.ts'
@@ -62,7 +61,7 @@ export class Inspection {
     for (const place of this.#log.findBatches(topicId, partition, fromOffset, limit)) {
       const batch = this.#log.readBatch(place.batchId)
       if (!batch || !isIntact(batch)) continue
-      const messages = decodeBatch(batch.shared, Buffer.from(batch.data).toString('utf8'), batch.baseOffset)
+      const messages = decodeBatch(batch.shared, batch.data, batch.baseOffset)
       for (const message of messages) {
         if (message.offset >= fromOffset && found.length < limit) found.push({ partition, message })
       }

@@ -7,8 +7,9 @@
  * exceptions.ts). Changing hands gives a range a new lease id, so that an id names one holder only: a settlement
  * whose lease and session do not match a row is fenced, and changes nothing.
  *
- * A range whose session was lost holds suspects. They are handed out singly and marked isolated, one per session at a
- * time; the crash count of an isolated message therefore speaks of that message alone.
+ * A range whose session was lost is returned with one more crash to its count, and handed out like any other. Once
+ * one more crash would make dead letters of its messages they are suspects: handed out singly and marked isolated, one
+ * per session at a time. So the crash that buries a message speaks of that message alone.
  */
 import type { Failure, LeaseId } from '../../../engine.ts'
 import { PosthornError } from '../../../errors.ts'
@@ -45,6 +46,11 @@ export interface LeaseRow {
   readonly settled: Uint8Array | null
   readonly crashes: number
   readonly isolated: 0 | 1
+}
+
+export interface ReturnedRow extends LeaseRow {
+  /** Whether one more crash would make dead letters of its messages. */
+  readonly suspect: 0 | 1
 }
 
 type Bounds = Pick<LeaseRow, 'leaseId' | 'fromOffset' | 'toOffset' | 'settled'>
@@ -122,8 +128,8 @@ export class LeaseRows {
     return this.#statements.get<LeaseRow>(sql.FIND_LEASE, lease, sessionId)
   }
 
-  returned(subscriptionId: number): LeaseRow[] {
-    return this.#statements.all<LeaseRow>(sql.RETURNED_RANGES, subscriptionId)
+  returned(subscriptionId: number): ReturnedRow[] {
+    return this.#statements.all<ReturnedRow>(sql.RETURNED_RANGES, subscriptionId)
   }
 
   ofSession(sessionId: number): LeaseRow[] {
@@ -165,7 +171,7 @@ export class LeaseRows {
     this.#statements.run(sql.RETURN_LEASES_OF_SESSION, sessionId)
   }
 
-  /** Returns what a lost session held, as suspects. */
+  /** Returns what a lost session held, and counts the crash. */
   returnLost(sessionId: number): void {
     this.#statements.run(sql.RETURN_LOST_LEASES, sessionId)
   }

@@ -1,4 +1,3 @@
-import { Buffer } from 'node:buffer'
 import type { AppendReceipt, TopicConfig } from '../../../engine.ts'
 import { PosthornError } from '../../../errors.ts'
 import type { WireGroup, WireRun, WireSingle } from '../protocol.ts'
@@ -31,7 +30,7 @@ export interface BatchRow {
   readonly count: number
   readonly crc32: number
   readonly shared: string
-  readonly data: Uint8Array
+  readonly data: string
 }
 
 interface DelayedRow {
@@ -136,7 +135,6 @@ export class Log {
   }
 
   #appendRun(topicId: number, shared: string, run: WireRun): number {
-    const data = Buffer.from(run.data, 'utf8')
     const advanced = this.#statements.get<{ nextOffset: number }>(
       sql.ADVANCE_PARTITION,
       run.count,
@@ -144,7 +142,7 @@ export class Log {
       run.partition,
     )!
     const base = advanced.nextOffset - run.count
-    const { partition, count, firstTimeMs, lastTimeMs } = run
+    const { partition, count, firstTimeMs, lastTimeMs, data } = run
     this.#statements.run(
       sql.INSERT_BATCH,
       topicId,

@@ -1,9 +1,8 @@
-import { Buffer } from 'node:buffer'
 import { batchChecksum } from './checksum.ts'
 import type { BatchRow, Log } from './log.ts'
 
 export function isIntact(batch: BatchRow): boolean {
-  return batchChecksum(batch) === batch.crc32
+  return typeof batch.data === 'string' && batchChecksum(batch) === batch.crc32
 }
 
 /** Reads single messages out of record batches, for dead letters. Keeps the last batch: the next is often beside it. */
@@ -36,6 +35,6 @@ export class MessageReader {
 
 export function completeEvents(batch: BatchRow): object[] {
   const shared = JSON.parse(batch.shared) as object
-  const own = JSON.parse(Buffer.from(batch.data).toString('utf8')) as object[]
+  const own = JSON.parse(batch.data) as object[]
   return own.map((event) => ({ specversion: '1.0', ...shared, ...event }))
 }

@@ -127,7 +127,7 @@ export class Subscriptions {
     if (!batch) return undefined
     // Of a damaged batch nothing is known but where it begins; its delivery reports the damage.
     if (!isIntact(batch)) return batch.baseOffset
-    const own = JSON.parse(new TextDecoder().decode(batch.data)) as { time: string }[]
+    const own = JSON.parse(batch.data) as { time: string }[]
     const place = own.findIndex((event) => Date.parse(event.time) >= timeMs)
     return batch.baseOffset + Math.max(0, place)
   }

@@ -11,7 +11,6 @@ import { describeFailure } from '../store/failure.ts'
 import type { PlannedGrant } from '../store/leases.ts'
 import type { Store } from '../store/store.ts'
 import { toWire } from '../wire-error.ts'
-import type { Checkpoints } from './checkpoints.ts'
 import type { Operation } from './operations.ts'
 import type { Session } from './session.ts'
 import type { OpenSource, Sources } from './sources.ts'
@@ -35,14 +34,12 @@ export class GroupCommit {
   readonly #store: Store
   readonly #sources: Sources
   readonly #session: Session
-  readonly #checkpoints: Checkpoints
   readonly #wake: Wake
 
-  constructor(store: Store, sources: Sources, session: Session, checkpoints: Checkpoints, wake: Wake) {
+  constructor(store: Store, sources: Sources, session: Session, wake: Wake) {
     this.#store = store
     this.#sources = sources
     this.#session = session
-    this.#checkpoints = checkpoints
     this.#wake = wake
   }
 
@@ -85,7 +82,6 @@ export class GroupCommit {
     for (const [source, plan] of granted?.plans ?? []) outcome.plans.set(source, plan)
     for (const source of granted?.orphaned ?? []) this.#sources.failOrphaned(source)
     for (const operation of operations) operation.committed?.()
-    this.#checkpoints.committed(operations.reduce((sum, operation) => sum + operation.bytes, 0))
     if (operations.some((operation) => operation.concernsOthers())) this.#wake.others()
   }
 

@@ -209,7 +209,6 @@ function housework(run: () => number): Operation {
   return {
     transactional: true,
     durable: false,
-    bytes: 0,
     run: () => {
       changed = run()
     },

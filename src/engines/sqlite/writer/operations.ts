@@ -14,8 +14,6 @@ export interface Operation {
   readonly transactional: boolean
   /** The transaction must be on stable storage before it is answered. */
   readonly durable: boolean
-  /** About how much it adds to the file. */
-  readonly bytes: number
   run(): unknown
   /** Once its transaction is committed: changes what is kept in memory, which no roll-back would undo. */
   committed?(): void
@@ -77,8 +75,8 @@ export class Operations {
         return this.#closeSource(command.call, command.source)
       case 'admin':
         return this.#admin(command, nowMs)
-      case 'wake':
-        return { transactional: false, durable: false, bytes: 0, run() {}, concernsOthers: () => true }
+      case 'userCommitted':
+        return { transactional: false, durable: false, run() {}, concernsOthers: () => true }
       default:
         return undefined
     }
@@ -116,7 +114,6 @@ export class Operations {
       call,
       transactional: true,
       durable: true,
-      bytes: groups.reduce((sum, group) => sum + sizeOf(group), 0),
       run: () => groups.map((group) => this.#appendGroup(group, nowMs)),
       concernsOthers: () => true,
     }
@@ -138,7 +135,7 @@ export class Operations {
       call,
       transactional: true,
       durable: false,
-      bytes: 0,
+
       run: () => {
         released = settlements.some(({ exceptions }) => exceptions.some(({ kind }) => kind === 'release'))
         ended = []
@@ -178,7 +175,7 @@ export class Operations {
       call,
       transactional: false,
       durable: false,
-      bytes: 0,
+
       run: () => {
         const { subscriptionId, topicId } = this.#store.subscriptionRows.find(options)
         const { kind, partitions } = this.#store.log.topic(options.topic)
@@ -206,7 +203,7 @@ export class Operations {
       call,
       transactional: true,
       durable: false,
-      bytes: 0,
+
       run: () => {
         const source = this.#sources.get(number)
         if (!source) return
@@ -224,7 +221,7 @@ export class Operations {
     return {
       transactional: true,
       durable: false,
-      bytes: 0,
+
       run: () => {
         for (const lease of leases) this.#store.recall.release(lease, this.#session.id)
       },
@@ -241,9 +238,9 @@ export class Operations {
       operation === 'applyRetention'
         ? () => this.#store.retention.apply(nowMs)
         : () => (this.#store[operation as keyof StoreAdmin] as AnyAdminCall).call(this.#store, nowMs, ...values)
-    if (!reads) return { call, transactional: true, durable: true, bytes: 0, run, concernsOthers: () => true }
+    if (!reads) return { call, transactional: true, durable: true, run, concernsOthers: () => true }
     const read = () => this.#store.connection.read(run)
-    return { call, transactional: false, durable: false, bytes: 0, run: read, concernsOthers: () => false }
+    return { call, transactional: false, durable: false, run: read, concernsOthers: () => false }
   }
 }
 
@@ -251,11 +248,6 @@ type AnyAdminCall = (nowMs: number, ...values: readonly unknown[]) => unknown
 
 /** `exists`: there is nothing to write, so that the answer need not wait for whoever has the file locked. */
 function ensuring(call: number, exists: boolean, run: () => void): Operation {
-  if (!exists) return { call, transactional: true, durable: true, bytes: 0, run, concernsOthers: () => false }
-  return { call, transactional: false, durable: false, bytes: 0, run() {}, concernsOthers: () => false }
-}
-
-function sizeOf(group: WireGroup): number {
-  const runs = group.runs.reduce((sum, run) => sum + run.data.length, 0)
-  return runs + group.singles.reduce((sum, single) => sum + single.own.length, 0)
+  if (!exists) return { call, transactional: true, durable: true, run, concernsOthers: () => false }
+  return { call, transactional: false, durable: false, run() {}, concernsOthers: () => false }
 }

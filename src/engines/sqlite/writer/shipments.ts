@@ -33,7 +33,7 @@ export class Shipments {
 
   ship(name: string, batch: Omit<WireBatch, 'id'>): number {
     const id = this.#nextId++
-    const bytes = batch.data.byteLength
+    const bytes = batch.data.length
     this.#shipped.set(name, { id, bytes })
     this.#bytes += bytes
     this.#batches.push({ id, ...batch })

@@ -15,10 +15,7 @@ const clock: Clock =
     : { real: false, now: () => heldTimeMs ?? 0, setTimer: () => ({ cancel() {} }) }
 
 function say(turn: Turn): void {
-  port.postMessage(
-    turn,
-    turn.batches.map((batch) => batch.data.buffer as ArrayBuffer),
-  )
+  port.postMessage(turn)
 }
 
 // Takes everything that has arrived, not one message an event: the more there is, the larger the commit.

@@ -70,7 +70,7 @@ export class Writer {
     this.#wake = new Wake(data.address.file, () => {
       if (this.#sources.anyWaiting()) onAlarm()
     })
-    this.#groupCommit = new GroupCommit(store, this.#sources, this.#session, this.#checkpoints, this.#wake)
+    this.#groupCommit = new GroupCommit(store, this.#sources, this.#session, this.#wake)
   }
 
   /** Carries out the commands, and whatever else has become due. */
@@ -79,6 +79,7 @@ export class Writer {
     const nowMs = this.#clock.now()
     const closing = commands.find((command) => command.kind === 'close')
     const operations = this.#operations.prepare(commands, nowMs)
+    if (commands.some((command) => command.kind === 'userCommitted')) this.#checkpoints.userCommitted()
     const lost = this.#session.keep(nowMs, this.#sources)
     operations.push(...this.#housekeeping.due(nowMs))
     this.#finish(this.#groupCommit.carryOut(operations, nowMs), lost, nowMs)
