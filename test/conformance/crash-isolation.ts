@@ -21,25 +21,24 @@ export const crashIsolation: Guarantee = (test) => {
     assert.partialDeepStrictEqual(grant, { isolated: false, attempt: 1, crashes: 1, failures: [] })
   })
 
-  test('a message is a suspect from one crash before its last on, and not before its first', async (world) => {
-    const process = await world.process()
-    await process.topic()
-    const limits = [1, 2, 3, 5]
-    for (const maxCrashes of limits) await process.subscription({ subscription: `of ${maxCrashes}`, maxCrashes })
-    await process.publish(['a'])
-    await process.close()
-    for (let losses = 0; losses < 5; losses++) {
-      const doomed = await world.process()
-      for (const maxCrashes of limits) {
-        const [grant] = await (await doomed.source(`of ${maxCrashes}`)).pullNow()
-        const expected = { isolated: losses >= Math.max(1, maxCrashes - 1), crashes: losses }
-        if (losses < Math.max(2, maxCrashes)) assert.partialDeepStrictEqual(grant, expected)
-        else assert.equal(grant, undefined)
+  for (const { maxCrashes, suspectFrom, deadAt } of [
+    { maxCrashes: 1, suspectFrom: 1, deadAt: 2 },
+    { maxCrashes: 4, suspectFrom: 3, deadAt: 4 },
+  ]) {
+    test(`with maxCrashes ${maxCrashes}, a message is a suspect at ${suspectFrom} crashes and dead at ${deadAt}`, async (world) => {
+      await crashWith(world, ['a'], maxCrashes)
+      for (let crashes = 1; crashes < deadAt; crashes++) {
+        const doomed = await world.process()
+        const [grant] = await (await doomed.source()).pullNow()
+        assert.partialDeepStrictEqual(grant, { crashes, isolated: crashes >= suspectFrom })
+        await doomed.crash()
+        await world.outliveLeases()
       }
-      await doomed.crash()
-      await world.outliveLeases()
-    }
-  })
+      const last = await world.process()
+      assert.deepEqual(await (await last.source()).pullNow(), [])
+      assert.partialDeepStrictEqual(await last.state(), { deadLetters: 1, returned: 0 })
+    })
+  }
 
   test('what a lost session had comes back singly, marked as suspect, with the attempt unchanged', async (world) => {
     await crashWith(world, ['a', 'b', 'c'], SUSPECTS_AT_ONCE)
@@ -85,10 +84,10 @@ export const crashIsolation: Guarantee = (test) => {
   test('a changed limit holds for messages that wait', async (world) => {
     await crashWith(world, ['a', 'b'], SECOND_CHANCE)
     const process = await world.process()
-    await process.subscription({ maxCrashes: SUSPECTS_AT_ONCE })
-    assert.partialDeepStrictEqual(await (await process.source()).pullOne(), { isolated: true, crashes: 1 })
+    const source = await process.subscribe({ maxCrashes: SUSPECTS_AT_ONCE })
+    assert.partialDeepStrictEqual((await source.pullNow(1))[0], { isolated: true, crashes: 1 })
     await process.subscription({ maxCrashes: SECOND_CHANCE })
-    assert.partialDeepStrictEqual(await (await process.source()).pullOne(), { isolated: false, crashes: 1 })
+    assert.partialDeepStrictEqual((await source.pullNow(1))[0], { isolated: false, crashes: 1 })
   })
 
   test('a waiting pull wakes when the suspect that is out has been settled', async (world) => {
@@ -131,15 +130,15 @@ export const crashIsolation: Guarantee = (test) => {
 
   test('a message that was not isolated is no dead letter, however often its sessions are lost', async (world) => {
     await crashWith(world, ['a', 'b', 'c'], 10)
-    await crashAgain(world)
+    const doomed = await world.process()
+    await (await doomed.source()).pullAll()
+    await doomed.subscription({ maxCrashes: 1 })
+    await doomed.crash()
+    await world.outliveLeases()
     const process = await world.process()
-    await process.subscription({ maxCrashes: 1 })
-    const source = await process.source()
-    for (let left = 3; left > 0; left--) {
-      const grant = await source.pullOne()
-      assert.partialDeepStrictEqual(grant, { isolated: true, crashes: 2 })
-      await source.ack([grant])
-    }
+    const grants = await (await process.source()).drain()
+    assert.deepEqual(dataOf(grants).toSorted(), ['a', 'b', 'c'])
+    for (const grant of grants) assert.partialDeepStrictEqual(grant, { isolated: true, crashes: 2 })
     assert.equal((await process.state()).deadLetters, 0)
   })
 
@@ -187,6 +186,19 @@ export const crashIsolation: Guarantee = (test) => {
     assert.partialDeepStrictEqual(again, { attempt: 2, crashes: 0, isolated: false })
     assert.equal(again.failures.length, 1)
     assert.deepEqual(await source.ack([again]), [])
+  })
+
+  test('nobody is a suspect before the first crash, however low the limit is', async (world) => {
+    const process = await world.process()
+    await process.topic()
+    await process.publish(['failed', 'released'])
+    const source = await process.subscribe({ maxCrashes: 1 })
+    const [failed, released] = [await source.pullOne(), await source.pullOne()]
+    await source.retry([failed], world.clock.now())
+    await source.release([released])
+    const grants = await source.pullAll()
+    assert.deepEqual(dataOf(grants).toSorted(), ['failed', 'released'])
+    for (const grant of grants) assert.partialDeepStrictEqual(grant, { isolated: false, crashes: 0 })
   })
 
   test('a crash between deliveries accuses nobody', async (world) => {

@@ -80,6 +80,22 @@ export const retention: Guarantee = (test) => {
     assert.deepEqual(dataOf(await (await process.subscribe()).pull()), ['early'])
   })
 
+  test('a topic whose last subscription was deleted keeps nothing for it: age decides', async (world) => {
+    const process = await world.process()
+    await process.topic({ retention: BY_AGE })
+    await process.subscription()
+    await process.publish(['old'])
+    await process.admin.deleteSubscription(HERE)
+    assert.equal(await process.admin.applyRetention(), 0)
+    await world.advance(MAX_AGE_MS + 1)
+    await process.publish(['young'])
+    await process.admin.applyRetention()
+    assert.partialDeepStrictEqual(await process.topicState(), {
+      messages: 1,
+      partitions: [{ partition: 0, firstOffset: 1, nextOffset: 2 }],
+    })
+  })
+
   test('dropUnread deletes by age alone, and subscriptions go on with what is left', async (world) => {
     const process = await world.process()
     await process.topic({ retention: { maxAgeMs: MAX_AGE_MS, dropUnread: true } })

@@ -91,6 +91,19 @@ export const subscriptions: Guarantee = (test) => {
     assert.deepEqual(await startedAt(process, { offset: 1_000 }), ['new'])
   })
 
+  test('start: an offset of one partition, and at the latest message of the others', async (world) => {
+    const process = await world.process()
+    await process.topic({ partitions: 3 })
+    for (let number = 0; number < 30; number++) await process.publish([number], { key: `key-${number}` })
+    const { partitions } = await process.topicState()
+    assert.ok(partitions.every(({ nextOffset }) => nextOffset > 1))
+    await process.subscription({ start: { offset: 1, partition: 0 } })
+    assert.deepEqual(
+      (await process.state()).positions,
+      partitions.map(({ partition, nextOffset }) => ({ partition, offset: partition === 0 ? 1 : nextOffset })),
+    )
+  })
+
   test('start: a time, at the first message of that time or later', async (world) => {
     const firstMs = world.clock.now()
     const process = await threeSeconds(await world.process())

@@ -2,7 +2,7 @@ import { type HeldLease, SubscriptionModel } from './subscription-model.ts'
 
 /** One isolates what a lost session held at once, the other gives it a second chance first. */
 export const SUBSCRIPTIONS = [
-  { subscription: 'first', maxCrashes: 2 },
+  { subscription: 'first', maxCrashes: 1 },
   { subscription: 'second', maxCrashes: 3 },
 ] as const
 export const WINDOW_MS = 10_000

@@ -1,5 +1,6 @@
 /** Many of everything, and large ones. */
 import assert from 'node:assert/strict'
+import { DatabaseSync } from 'node:sqlite'
 import { describe, test } from 'node:test'
 import { Bench, coded, dataOf, eventually, HERE, newFile, SUBSCRIPTION, sql, TOPIC } from './bench.ts'
 
@@ -128,7 +129,7 @@ describe('many', { concurrency: 2 }, () => {
     const bench = await Bench.make(context, file)
     const texts = [`it's "quoted"`, 'naïve ☃ 日本', 'back\\slash\n']
     await bench.publish(texts, { key: `O'Brien` })
-    await bench.publish([{ deep: { nothing: null, list: [1] } }])
+    await bench.publish([{ deep: { nothing: null, list: [1, null] } }, null])
     const rows = sql(file, 'SELECT * FROM posthorn_messages ORDER BY offset')
     assert.deepEqual(
       rows
@@ -136,9 +137,31 @@ describe('many', { concurrency: 2 }, () => {
         .map(({ topic, partition, offset, type, subject, data }) => [topic, partition, offset, type, subject, data]),
       texts.map((text, offset) => [TOPIC, 0, offset, TOPIC, `O'Brien`, text]),
     )
-    assert.deepEqual(JSON.parse(String(rows[3]!.data)), { deep: { nothing: null, list: [1] } })
-    const [peeked] = await bench.engine.admin.peek(TOPIC, { partition: 0, fromOffset: 3, limit: 1 })
-    assert.deepEqual(JSON.parse(String(rows[3]!.event)), peeked!.message.event)
+    assert.deepEqual(JSON.parse(String(rows[3]!.data)), { deep: { nothing: null, list: [1, null] } })
+    const peeked = await bench.engine.admin.peek(TOPIC, { partition: 0, fromOffset: 3, limit: 2 })
+    assert.equal(peeked[0]!.message.event.specversion, '1.0')
+    assert.deepEqual(
+      rows.slice(3).map(({ event }) => JSON.parse(String(event))),
+      peeked.map(({ message }) => message.event),
+    )
+  })
+
+  test('an integrity check does not need the writer thread, nor hold it up', async (context) => {
+    const file = newFile(context)
+    const bench = await Bench.make(context, file)
+    await bench.publish(['a'])
+    using database = new DatabaseSync(file)
+    database.exec('BEGIN IMMEDIATE')
+    const publishing = bench.publish(['b'])
+    assert.deepEqual(await bench.engine.admin.checkIntegrity(), [])
+    database.exec('ROLLBACK')
+    await publishing
+  })
+
+  test('an integrity check after the connection was closed is refused', async (context) => {
+    const bench = await Bench.make(context, newFile(context))
+    await bench.engine.close()
+    await assert.rejects(bench.engine.admin.checkIntegrity(), coded('POSTHORN_CLOSED'))
   })
 
   test('two engines never use the same lease id', async (context) => {

@@ -21,6 +21,20 @@ describe('several processes on one file', { concurrency: 2 }, () => {
     assert.ok(existsSync(`${file}-wake`))
   })
 
+  test('what a killed consumer held comes to another together, as long as a crash more would bury nobody', async (context) => {
+    const file = newFile(context)
+    const bench = await Bench.make(context, file, { leaseMs: SHORT_LEASE_MS })
+    await bench.subscription({ maxCrashes: 3 })
+    const data = Array.from({ length: 500 }, (_, number) => number)
+    await bench.publish(data)
+    const victim = Child.start(context, { file, role: 'hold', leaseMs: SHORT_LEASE_MS, messagesMax: 500 })
+    await victim.reported('granted')
+    await victim.die()
+    const grants = await (await bench.source()).pull(500)
+    assert.deepEqual(dataOf(grants), data)
+    for (const grant of grants) assert.partialDeepStrictEqual(grant, { attempt: 1, crashes: 1, isolated: false })
+  })
+
   test('what a killed consumer held comes to another, singly, marked as suspect, with no attempt lost', async (context) => {
     const file = newFile(context)
     const bench = await Bench.make(context, file, { leaseMs: SHORT_LEASE_MS })

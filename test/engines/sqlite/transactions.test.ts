@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { describe, type TestContext, test } from 'node:test'
 import type { AppendOutcome } from '../../../src/engine.ts'
+import type { PosthornError } from '../../../src/errors.ts'
 import { newGroup, newMessage, type PublishOptions } from '../../conformance/messages.ts'
 import { Bench, coded, dataOf, eventually, folder, newFile, sql, TOPIC, topicConfig } from './bench.ts'
 import { Child } from './processes/child.ts'
@@ -56,6 +57,45 @@ describe("in the user's transaction", { concurrency: 2 }, () => {
     await assert.rejects(appendIn(bench, nowhere, ['a']), refused, 'in memory')
     database.close()
     await assert.rejects(appendIn(bench, database, ['a']), refused, 'a closed connection')
+  })
+
+  test('a connection of another library is refused, because of its own copy of SQLite', async (context) => {
+    const { bench } = await shared(context)
+    const other = { prepare() {}, exec() {}, inTransaction: true, open: true }
+    await assert.rejects(appendIn(bench, other, ['a']), (error: unknown) => {
+      coded('POSTHORN_INVALID_TRANSACTION')(error)
+      assert.match((error as Error).message, /another copy of SQLite in one process does not see the locks/)
+      return true
+    })
+  })
+
+  test('somebody else with the lock is told with the time that the connection waits', async (context) => {
+    const { bench, database, file } = await shared(context)
+    database.exec('PRAGMA busy_timeout = 7')
+    using rival = new DatabaseSync(file)
+    rival.exec('BEGIN IMMEDIATE')
+    database.exec('BEGIN')
+    await assert.rejects(appendIn(bench, database, ['a']), (error: unknown) => {
+      coded('POSTHORN_STORAGE_BUSY')(error)
+      assert.equal((error as PosthornError).details.waitedMs, 7)
+      return true
+    })
+  })
+
+  test('the write-ahead log is copied back, so that no commit of the user has to do it', async (context) => {
+    const { bench, database, file } = await shared(context)
+    database.exec('PRAGMA wal_autocheckpoint = 0')
+    const large = 'x'.repeat(100_000)
+    for (let round = 0; round < 30; round++) {
+      database.exec('BEGIN')
+      await appendIn(bench, database, [large])
+      database.exec('COMMIT')
+    }
+    await eventually(() => {
+      const [state] = sql(file, 'PRAGMA wal_checkpoint(NOOP)')
+      const pages = Number(state?.log) - Number(state?.checkpointed)
+      assert.ok(pages < 256, `${pages} pages of the log are not in the database`)
+    })
   })
 
   test('a connection that was closed and opened again is as good as new', async (context) => {

@@ -14,9 +14,10 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
 export const FIND_LEASE = `SELECT ${COLUMNS} FROM posthorn_leases WHERE lease_id = ? AND session_id = ?`
 
+// Suspects last: they are many ranges of one message, and only one of them can be handed out.
 export const RETURNED_RANGES = `
 SELECT ${COLUMNS}, crashes >= ${SUSPECT_FROM} AS suspect FROM posthorn_leases
- WHERE subscription_id = ?1 AND session_id IS NULL ORDER BY partition, from_offset LIMIT 256`
+ WHERE subscription_id = ?1 AND session_id IS NULL ORDER BY suspect, partition, from_offset LIMIT 256`
 
 export const UPDATE_LEASE = `UPDATE posthorn_leases SET from_offset = ?, to_offset = ?, settled = ? WHERE lease_id = ?`
 

@@ -122,7 +122,7 @@ CREATE INDEX posthorn_retries_isolated ON posthorn_retries (session_id) WHERE is
 CREATE INDEX posthorn_retries_crashed ON posthorn_retries (subscription_id, due_at_ms, crashes)
   WHERE session_id IS NULL AND crashes > 0;
 CREATE INDEX posthorn_retries_by_offset ON posthorn_retries (subscription_id, partition, offset);
-CREATE INDEX posthorn_retries_by_lease ON posthorn_retries (lease_id) WHERE lease_id IS NOT NULL;
+CREATE INDEX posthorn_retries_by_lease ON posthorn_retries (session_id, lease_id) WHERE session_id IS NOT NULL;
 
 CREATE TABLE posthorn_dead_letters (
   dead_letter_id  INTEGER PRIMARY KEY AUTOINCREMENT,
