@@ -184,21 +184,3 @@ export class PosthornError extends Error {
 function fill(sentence: string, details: ErrorDetails): string {
   return sentence.replaceAll(/\{(\w+)\}/g, (placeholder, name: string) => String(details[name] ?? placeholder))
 }
-
-/** Thrown by a handler: this message will never succeed, so it goes to the dead letters at once, without retries. */
-export class Discard extends Error {
-  override readonly name = 'Discard'
-  constructor(reason: string, options?: { cause?: unknown }) {
-    super(reason, options)
-  }
-}
-
-/** Thrown by a handler: try again no sooner than `delay` (milliseconds, or a duration such as `'30s'`) from now. */
-export class RetryAfter extends Error {
-  override readonly name = 'RetryAfter'
-  readonly delay: number | string
-  constructor(delay: number | string, options?: { reason?: string; cause?: unknown }) {
-    super(options?.reason ?? `The handler asked to be called again in ${delay}.`, { cause: options?.cause })
-    this.delay = delay
-  }
-}

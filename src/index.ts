@@ -16,8 +16,9 @@ export type {
 export { Subscription } from './api/subscription.ts'
 export type { Definition, QueueDefinition, RetentionOptions, TopicDefinition, TopicOptions } from './api/topic.ts'
 export { queue, topic } from './api/topic.ts'
-export type { BatchContext, EventDetails } from './consumer/batch-delivery.ts'
-export type { DeliveryContext } from './consumer/delivery.ts'
+export type { BatchContext, EventDetails } from './consumer/delivery/batch-delivery.ts'
+export type { DeliveryContext } from './consumer/delivery/delivery.ts'
+export { Discard, RetryAfter } from './consumer/outcomes.ts'
 export type {
   ConsumerState,
   DeadLetter,
@@ -45,7 +46,7 @@ export {
   systemRandom,
   type Timer,
 } from './environment/index.ts'
-export { Discard, type ErrorCode, errorKinds, PosthornError, RetryAfter } from './errors.ts'
+export { type ErrorCode, errorKinds, PosthornError } from './errors.ts'
 export type { Duration, DurationUnit } from './message/duration.ts'
 export type { BulkResult } from './publisher/bulk.ts'
 export type { BulkOptions, PublishOptions } from './publisher/publish-options.ts'

@@ -1,5 +1,5 @@
-import type { BatchContext } from '../consumer/batch-delivery.ts'
-import type { DeliveryContext } from '../consumer/delivery.ts'
+import type { BatchContext } from '../consumer/delivery/batch-delivery.ts'
+import type { DeliveryContext } from '../consumer/delivery/delivery.ts'
 import type { StoredEvent } from '../engine.ts'
 import type { Serialized } from './serialized.ts'
 

@@ -36,7 +36,7 @@ export interface BatchOptions {
 }
 
 export interface RetryOptions {
-  /** Attempts in all, the first included. Default 8. */
+  /** Attempts in all, the first included. Default 16. */
   readonly attempts?: number
   readonly backoff?: BackoffOptions
 }
@@ -104,7 +104,7 @@ export function readPosition(option: string, from: From): StartPosition {
 
 function readRetry(retry: RetryOptions): RetryPolicy {
   checkOptionNames('retry', retry, retryNames)
-  const { attempts = 8, backoff = {} } = retry
+  const { attempts = 16, backoff = {} } = retry
   checkOptionNames('retry.backoff', backoff, backoffNames)
   const { type = 'exponential', delay = '1s', max = '10m', jitter = 'full' } = backoff
   return {

@@ -9,7 +9,8 @@ import { checkOptionNames, invalidOption, oneOf, wholeNumber } from '../message/
 export interface TopicOptions<Payload> {
   /**
    * The key of a message, from its validated payload: 1 to 1,024 characters. Messages with equal keys share a
-   * partition and keep their order. `undefined` means none. Default: no message has a key.
+   * partition and keep their order in the log; handlers run side by side, so one may overtake another. `undefined`
+   * means none. Default: no message has a key.
    */
   readonly key?: (payload: Payload) => string | undefined
   /**

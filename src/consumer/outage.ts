@@ -1,6 +1,6 @@
 import type { LogFields, Logger } from '../environment/index.ts'
-import { failureOf } from './failure.ts'
 import { outageDelayMs } from './retry-policy.ts'
+import { failureOf } from './settlement/failure.ts'
 
 /** Failures of an engine in a row: logged when they begin and when they are over, not each of them. */
 export class Outage {

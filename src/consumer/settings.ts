@@ -1,6 +1,6 @@
 import type { StoredEvent } from '../engine.ts'
-import type { BatchContext } from './batch-delivery.ts'
-import type { DeliveryContext } from './delivery.ts'
+import type { BatchContext } from './delivery/batch-delivery.ts'
+import type { DeliveryContext } from './delivery/delivery.ts'
 import type { RetryPolicy } from './retry-policy.ts'
 
 /** What a consumer runs by; validated and normalised before it comes here. */

@@ -9,7 +9,10 @@ export interface PublishOptions {
    * once; a later call resolves with `duplicate: true`. Default: a fresh UUIDv7, which is never compared with others.
    */
   readonly id?: string
-  /** Messages with equal keys keep their order. Default: what the definition's `key` function says. */
+  /**
+   * Messages with equal keys share a partition and keep their order in the log; handlers run side by side. Default:
+   * what the definition's `key` function says.
+   */
   readonly key?: string
   /** Deliver no sooner than this long from now. */
   readonly delay?: Duration
@@ -20,8 +23,8 @@ export interface PublishOptions {
   /** CloudEvents extension attributes: names of lower-case letters and digits, values of text. */
   readonly headers?: Readonly<Record<string, string>>
   /**
-   * The database connection on which your own transaction is open: the message is stored if that commits. Only with
-   * an engine that shares your database.
+   * The database connection on which your own transaction is open: the message is stored if that commits. With
+   * `sqlite:` a `DatabaseSync` of `node:sqlite`, on the same file; other engines do not have it.
    */
   readonly tx?: unknown
 }

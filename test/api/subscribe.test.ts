@@ -162,7 +162,7 @@ describe('subscribe options', () => {
     assert.deepEqual(readSubscribeOptions({}), {
       concurrency: 10,
       timeoutMs: 30_000,
-      retry: { attempts: 8, backoff },
+      retry: { attempts: 16, backoff },
       batch: undefined,
       start: undefined,
       maxCrashes: 3,
@@ -173,7 +173,7 @@ describe('subscribe options', () => {
     const options: SubscribeOptions = { retry: { backoff: { delay: '5s' } }, from: new Date(5) }
     const { retry, start } = readSubscribeOptions(options)
     assert.deepEqual(retry.backoff, { type: 'exponential', delayMs: 5_000, maxMs: 600_000, jitter: 'full' })
-    assert.equal(retry.attempts, 8)
+    assert.equal(retry.attempts, 16)
     assert.deepEqual(start, { timeMs: 5 })
   })
 })

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import { ACKED, restoreRanges, takeRanges, wholeRange } from '../../src/consumer/acked-ranges.ts'
-import { GrantLedger } from '../../src/consumer/grant-ledger.ts'
+import { ACKED, restoreRanges, takeRanges, wholeRange } from '../../src/consumer/settlement/acked-ranges.ts'
+import { GrantLedger } from '../../src/consumer/settlement/grant-ledger.ts'
 import { grantOf, messageAt, offsetsIn } from './fake-source.ts'
 
 /** Rising offsets with gaps here and there. */

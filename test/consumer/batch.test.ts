@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { BatchContext } from '../../src/consumer/consumer.ts'
+import { Discard, RetryAfter } from '../../src/consumer/outcomes.ts'
 import type { StoredEvent } from '../../src/engine.ts'
-import { Discard, PosthornError, RetryAfter } from '../../src/errors.ts'
+import { PosthornError } from '../../src/errors.ts'
 import { grantOf, messageAt, offsets, settleDown } from './fake-source.ts'
 import { START_MS, startRig } from './harness.ts'
 

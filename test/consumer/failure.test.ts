@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { failureOf } from '../../src/consumer/failure.ts'
+import { Discard, RetryAfter } from '../../src/consumer/outcomes.ts'
 import { retryDelayMs } from '../../src/consumer/retry-policy.ts'
-import { Discard, RetryAfter } from '../../src/errors.ts'
+import { failureOf } from '../../src/consumer/settlement/failure.ts'
 import { grantOf, offsets, settleDown } from './fake-source.ts'
 import { START_MS, startRig } from './harness.ts'
 
@@ -99,16 +99,20 @@ describe('a failed attempt', () => {
     await consumer.close()
   })
 
-  test('keeps to the policy when the delay asked for makes no sense', async () => {
+  test('is refused a delay that makes no sense, which counts as a failure like any other', async () => {
     const { source, consumer } = await startRig({
       handle: () => {
+        // @ts-expect-error: no duration
         throw new RetryAfter('soon')
       },
     })
     source.offer(grantOf([0]))
     await settleDown()
     const [retry] = source.exceptions()
-    assert.equal(retry?.kind === 'retry' && retry.dueAtMs, START_MS + 1_000)
+    assert.ok(retry?.kind === 'retry')
+    assert.equal(retry.dueAtMs, START_MS + 1_000)
+    assert.equal(retry.failure.code, 'POSTHORN_INVALID_OPTION')
+    assert.match(retry.failure.message, /"soon"/)
     await consumer.close()
   })
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { DurationAverage, messagesAhead, messagesWanted, refillBelow } from '../../src/consumer/prefetch.ts'
+import { DurationAverage, messagesAhead, messagesWanted, refillBelow } from '../../src/consumer/fetching/prefetch.ts'
 import { grantOf, offsets, settleDown } from './fake-source.ts'
 import { HeldHandler, startRig } from './harness.ts'
 

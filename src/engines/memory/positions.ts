@@ -3,13 +3,10 @@ import type { DecodedBatches } from './decoded.ts'
 import type { PartitionLog } from './log.ts'
 import type { Topic } from './topic.ts'
 
-/** Where a new subscription starts, in each partition. */
+/** Where a new subscription starts, in each partition: at the end of those that `start` does not name. */
 export function startOffsets(topic: Topic, start: StartPosition | undefined, decoded: DecodedBatches): number[] {
-  const usual: StartPosition = { at: topic.hadSubscription ? 'latest' : 'earliest' }
-  return topic.logs.map((log, partition) => {
-    const named = start && offsetOf(log, partition, start, decoded)
-    return named ?? offsetOf(log, partition, usual, decoded)!
-  })
+  const position = start ?? { at: topic.hadSubscription ? 'latest' : 'earliest' }
+  return topic.logs.map((log, partition) => offsetOf(log, partition, position, decoded) ?? log.nextOffset)
 }
 
 /** The offset that a position means in one partition; undefined when it names another partition. */

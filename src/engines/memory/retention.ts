@@ -17,10 +17,11 @@ export function applyRetention(topic: Topic, nowMs: number): number {
   return deleted
 }
 
-/** What every subscription is done with. A topic without subscriptions is not done with anything. */
+/** What every subscription is done with. A topic that has never had one keeps all for the first. */
 function settledUpTo(topic: Topic, partition: number): number {
+  if (!topic.hadSubscription) return 0
   const floors = Array.from(topic.subscriptions.values(), (subscription) => subscription.floor(partition))
-  return floors.length === 0 ? 0 : Math.min(...floors)
+  return Math.min(topic.logs[partition]!.nextOffset, ...floors)
 }
 
 function deleteWhile(log: PartitionLog, isDeletable: (end: number, lastTimeMs: number) => boolean): number {

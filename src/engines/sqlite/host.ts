@@ -24,6 +24,7 @@ import type {
   WireError,
   WireGrant,
 } from './protocol.ts'
+import { threadFlags } from './thread-flags.ts'
 import { fromWire } from './wire-error.ts'
 
 /** Omits a member from each part of a union. */
@@ -77,8 +78,7 @@ export class Host {
       workerData,
       name: 'posthorn-writer',
       resourceLimits: THREAD_LIMITS,
-      // The program's own flags concern its own code; some of them, such as --input-type, keep a thread from starting.
-      execArgv: [],
+      execArgv: threadFlags(process.execArgv),
     })
   }
 

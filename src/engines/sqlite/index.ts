@@ -1,8 +1,8 @@
 /**
  * The SQLite engine: everything in one file, shared by any number of processes of one machine.
  *
- * host.ts and source.ts live on the event loop and only pass messages; writer/ is the thread that does the work;
- * store/ is the arithmetic, one file a concern, on the tables of sql/.
+ * host.ts and source.ts live on the event loop and only pass messages; writer/ is the thread that does the work, and
+ * integrity/ one that checks the file; store/ is the arithmetic, one file a concern, on the tables of sql/.
  */
 import type {
   AppendGroup,
@@ -20,6 +20,7 @@ import type {
 import { PosthornError } from '../../errors.ts'
 import { IN_MEMORY, parseSqliteAddress } from './address.ts'
 import { Host } from './host.ts'
+import { IntegrityChecks } from './integrity/checks.ts'
 import type { WireOutcome } from './protocol.ts'
 import { SqliteSource } from './source.ts'
 import { UserTransactions } from './user-transaction.ts'
@@ -50,8 +51,7 @@ const ADMIN_OPERATIONS = [
   'purge',
   'deleteSubscription',
   'deleteTopic',
-  'checkIntegrity',
-] as const satisfies readonly Exclude<keyof EngineAdmin, 'applyRetention'>[]
+] as const satisfies readonly Exclude<keyof EngineAdmin, 'applyRetention' | 'checkIntegrity'>[]
 
 class SqliteEngine implements Engine {
   readonly name = 'sqlite'
@@ -59,6 +59,7 @@ class SqliteEngine implements Engine {
   readonly admin: EngineAdmin
   readonly #host: Host
   readonly #transactions: UserTransactions
+  readonly #integrityChecks: IntegrityChecks
   readonly #partitions = new Map<string, number>()
   readonly #sources = new Set<Source>()
   #nextSource = 1
@@ -76,8 +77,13 @@ class SqliteEngine implements Engine {
         operation,
         (...values: unknown[]) => this.#host.call({ kind: 'admin', operation, values }),
       ]),
-    ) as Omit<EngineAdmin, 'applyRetention'>
-    this.admin = { ...calls, applyRetention: () => this.#applyRetention() }
+    ) as Omit<EngineAdmin, 'applyRetention' | 'checkIntegrity'>
+    this.#integrityChecks = new IntegrityChecks(host.file)
+    this.admin = {
+      ...calls,
+      applyRetention: () => this.#applyRetention(),
+      checkIntegrity: () => this.#checkIntegrity(),
+    }
   }
 
   async ensureTopic(config: TopicConfig): Promise<void> {
@@ -134,6 +140,7 @@ class SqliteEngine implements Engine {
   async #close(): Promise<void> {
     // Ending the session gives back what a source could not.
     await Promise.allSettled([...this.#sources].map((source) => source.close()))
+    await this.#integrityChecks.close()
     await this.#host.close()
   }
 
@@ -145,6 +152,14 @@ class SqliteEngine implements Engine {
       if (deleted === 0) return total
       total += deleted
     }
+  }
+
+  // Nobody else can open a database in memory, so there its own thread has to look.
+  async #checkIntegrity(): Promise<readonly string[]> {
+    if (!this.capabilities.multiProcess)
+      return this.#host.call({ kind: 'admin', operation: 'checkIntegrity', values: [] })
+    if (this.#host.dead) throw this.#host.dead
+    return this.#integrityChecks.run()
   }
 
   // Another process may have made the topic.

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { DatabaseSync } from 'node:sqlite'
 import { describe, test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import { Bench, coded, dataOf, eventually, HERE, newFile, SUBSCRIPTION, sql, TOPIC } from './bench.ts'
 
 const numbers = (count: number) => Array.from({ length: count }, (_, number) => number)
@@ -153,6 +154,8 @@ describe('many', { concurrency: 2 }, () => {
     using database = new DatabaseSync(file)
     database.exec('BEGIN IMMEDIATE')
     const publishing = bench.publish(['b'])
+    // By the next turn it has been handed to the writer thread, which now waits for the lock.
+    await setImmediate()
     assert.deepEqual(await bench.engine.admin.checkIntegrity(), [])
     database.exec('ROLLBACK')
     await publishing

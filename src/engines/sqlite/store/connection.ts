@@ -103,6 +103,15 @@ export class Connection extends StatementCache {
     }
   }
 
+  /** Opens a file that another connection of this process has open, to look at and not to change. */
+  static openToRead(file: string): Connection {
+    try {
+      return new Connection(new DatabaseSync(file, { readOnly: true, timeout: 0 }), file)
+    } catch (error) {
+      throw openFailure(error, file)
+    }
+  }
+
   exec(sql: string): void {
     this.#database.exec(sql)
   }

@@ -135,7 +135,6 @@ export class Operations {
       call,
       transactional: true,
       durable: false,
-
       run: () => {
         released = settlements.some(({ exceptions }) => exceptions.some(({ kind }) => kind === 'release'))
         ended = []
@@ -175,7 +174,6 @@ export class Operations {
       call,
       transactional: false,
       durable: false,
-
       run: () => {
         const { subscriptionId, topicId } = this.#store.subscriptionRows.find(options)
         const { kind, partitions } = this.#store.log.topic(options.topic)
@@ -203,7 +201,6 @@ export class Operations {
       call,
       transactional: true,
       durable: false,
-
       run: () => {
         const source = this.#sources.get(number)
         if (!source) return
@@ -221,7 +218,6 @@ export class Operations {
     return {
       transactional: true,
       durable: false,
-
       run: () => {
         for (const lease of leases) this.#store.recall.release(lease, this.#session.id)
       },

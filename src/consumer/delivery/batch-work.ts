@@ -3,15 +3,15 @@
  * `waitMs` since it was granted. One timer, set for the oldest message, brings the runner back when a wait is over.
  * A suspect is a batch of its own.
  */
-import type { StoredEvent } from '../engine.ts'
-import type { Timer } from '../environment/index.ts'
+import type { StoredEvent } from '../../engine.ts'
+import type { Timer } from '../../environment/index.ts'
+import type { BatchHandler, CheckEvent } from '../settings.ts'
+import { isInstance } from '../settlement/failure.ts'
+import type { GrantLedger } from '../settlement/grant-ledger.ts'
+import { InvalidEvent } from '../settlement/verdict.ts'
 import { BatchDelivery, type BatchItem } from './batch-delivery.ts'
-import { isInstance } from './failure.ts'
-import type { GrantLedger } from './grant-ledger.ts'
 import type { Work } from './runner.ts'
-import type { BatchHandler, CheckEvent } from './settings.ts'
 import { checkedEvent } from './single-work.ts'
-import { InvalidEvent } from './verdict.ts'
 import type { WorkTools } from './work-tools.ts'
 
 export class BatchWork implements Work<BatchDelivery> {

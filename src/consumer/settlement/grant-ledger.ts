@@ -7,7 +7,7 @@
  * under way. When the engine rejects it, `restore` makes all of it unsent again. When the lease is lost, the ledger is
  * dead: nothing of it is sent any more, and what still runs finishes without effect.
  */
-import type { Grant, SettledException, Settlement, StoredMessage } from '../engine.ts'
+import type { Grant, SettledException, Settlement, StoredMessage } from '../../engine.ts'
 import { ACKED, restoreRanges, takeRanges, wholeRange } from './acked-ranges.ts'
 
 export class GrantLedger {

@@ -3,7 +3,7 @@
  * that throw, revoked proxies. None of them may break the consumer, so every access stands on its own.
  */
 import { inspect } from 'node:util'
-import type { Failure } from '../engine.ts'
+import type { Failure } from '../../engine.ts'
 
 const NAME_LENGTH_MAX = 200
 const CODE_LENGTH_MAX = 200

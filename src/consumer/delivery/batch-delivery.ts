@@ -1,8 +1,8 @@
-import type { Failure, StoredEvent } from '../engine.ts'
-import { PosthornError } from '../errors.ts'
+import type { Failure, StoredEvent } from '../../engine.ts'
+import { PosthornError } from '../../errors.ts'
+import type { ConsumerSettings } from '../settings.ts'
+import type { GrantLedger } from '../settlement/grant-ledger.ts'
 import { Abortable } from './abortable.ts'
-import type { GrantLedger } from './grant-ledger.ts'
-import type { ConsumerSettings } from './settings.ts'
 
 /** What a batch handler is told about the batch at hand: its second argument. */
 export interface BatchContext {

@@ -1,11 +1,11 @@
-import type { StoredEvent } from '../engine.ts'
-import type { GrantBuffer } from './buffer.ts'
+import type { StoredEvent } from '../../engine.ts'
+import type { GrantBuffer } from '../fetching/buffer.ts'
+import type { CheckEvent, ConsumerSettings, Handle, SingleHandler } from '../settings.ts'
+import type { Finisher } from '../settlement/finisher.ts'
+import type { GrantLedger } from '../settlement/grant-ledger.ts'
+import { InvalidEvent } from '../settlement/verdict.ts'
 import { Delivery } from './delivery.ts'
-import type { Finisher } from './finisher.ts'
-import type { GrantLedger } from './grant-ledger.ts'
 import type { Work } from './runner.ts'
-import type { CheckEvent, ConsumerSettings, Handle, SingleHandler } from './settings.ts'
-import { InvalidEvent } from './verdict.ts'
 import type { WorkTools } from './work-tools.ts'
 
 /** Hands messages to a handler one by one. */

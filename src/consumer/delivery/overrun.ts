@@ -1,6 +1,6 @@
-import type { LogFields, Logger } from '../environment/index.ts'
-import { PosthornError } from '../errors.ts'
-import type { ConsumerSettings } from './settings.ts'
+import type { LogFields, Logger } from '../../environment/index.ts'
+import { PosthornError } from '../../errors.ts'
+import type { ConsumerSettings } from '../settings.ts'
 
 /** What is said of a handler that outran its timeout: once when it does, and once more if it ends after all. */
 export class Overrun {

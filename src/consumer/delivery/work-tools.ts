@@ -1,8 +1,8 @@
-import type { Environment } from '../environment/index.ts'
-import type { GrantBuffer } from './buffer.ts'
-import type { Finisher } from './finisher.ts'
+import type { Environment } from '../../environment/index.ts'
+import type { GrantBuffer } from '../fetching/buffer.ts'
+import type { ConsumerSettings } from '../settings.ts'
+import type { Finisher } from '../settlement/finisher.ts'
 import type { Overrun } from './overrun.ts'
-import type { ConsumerSettings } from './settings.ts'
 
 /** What single and batch handlers work with alike. */
 export interface WorkTools {

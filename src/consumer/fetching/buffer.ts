@@ -7,7 +7,7 @@
  * From then on it is exclusive, until `endExclusive`: it is settled for good, or its lease is lost and its handler
  * has ended. So a process that dies while a suspect runs, or before its settlement is recorded, dies with it alone.
  */
-import type { GrantLedger } from './grant-ledger.ts'
+import type { GrantLedger } from '../settlement/grant-ledger.ts'
 
 export class GrantBuffer {
   /** Ordinary messages that wait. */

@@ -5,9 +5,9 @@
  * States: idle; pulling; pausing (the engine failed: 100 ms, doubling to 5 s, for ever); stopped, which is final.
  * Nothing is fetched while too many finished messages wait to be recorded: they are kept in memory.
  */
-import type { Grant, Source } from '../engine.ts'
-import { type Clock, pause } from '../environment/index.ts'
-import type { Outage } from './outage.ts'
+import type { Grant, Source } from '../../engine.ts'
+import { type Clock, pause } from '../../environment/index.ts'
+import type { Outage } from '../outage.ts'
 import { messagesWanted, type Pace, refillBelow } from './prefetch.ts'
 
 const UNRECORDED_MAX = 10_000

@@ -1,7 +1,7 @@
-import type { Failure } from '../engine.ts'
+import type { Failure } from '../../engine.ts'
+import type { ConsumerSettings } from '../settings.ts'
+import type { GrantLedger } from '../settlement/grant-ledger.ts'
 import { Abortable } from './abortable.ts'
-import type { GrantLedger } from './grant-ledger.ts'
-import type { ConsumerSettings } from './settings.ts'
 
 /** What a handler is told about the delivery at hand: its second argument. */
 export interface DeliveryContext {

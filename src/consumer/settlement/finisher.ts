@@ -2,12 +2,12 @@
  * The one way in which a delivery ends. Every message that was granted comes through here exactly once, unless its
  * lease is lost first: then whatever became of it has no effect, because somebody else has it by now.
  */
-import type { Failure, SettledException } from '../engine.ts'
-import type { Environment, LogFields } from '../environment/index.ts'
-import { PosthornError } from '../errors.ts'
+import type { Failure, SettledException } from '../../engine.ts'
+import type { Environment, LogFields } from '../../environment/index.ts'
+import { PosthornError } from '../../errors.ts'
+import type { ConsumerSettings } from '../settings.ts'
 import { failureOf, isInstance } from './failure.ts'
 import type { GrantLedger } from './grant-ledger.ts'
-import type { ConsumerSettings } from './settings.ts'
 import type { Settler } from './settler.ts'
 import { InvalidEvent, type Verdict, verdictOn } from './verdict.ts'
 

@@ -1,9 +1,8 @@
-import type { DeadReason } from '../engine.ts'
-import type { Random } from '../environment/index.ts'
-import { Discard, RetryAfter } from '../errors.ts'
-import { parseDuration } from '../message/duration.ts'
+import type { DeadReason } from '../../engine.ts'
+import type { Random } from '../../environment/index.ts'
+import { Discard, RetryAfter } from '../outcomes.ts'
+import { type RetryPolicy, retryDelayMs } from '../retry-policy.ts'
 import { isInstance } from './failure.ts'
-import { type RetryPolicy, retryDelayMs } from './retry-policy.ts'
 
 /** Stands for what the check of an event threw. */
 export class InvalidEvent extends Error {
@@ -22,15 +21,6 @@ export function verdictOn(thrown: unknown, attempt: number, policy: RetryPolicy,
   if (isInstance(thrown, InvalidEvent)) return { kind: 'dead', reason: 'invalid' }
   if (isInstance(thrown, Discard)) return { kind: 'dead', reason: 'discarded' }
   if (attempt >= policy.attempts) return { kind: 'dead', reason: 'attempts' }
-  const askedMs = isInstance(thrown, RetryAfter) ? askedDelayMs(thrown) : undefined
+  const askedMs = isInstance(thrown, RetryAfter) ? thrown.delayMs : undefined
   return { kind: 'retry', delayMs: askedMs ?? retryDelayMs(policy.backoff, attempt, random) }
-}
-
-// A delay that cannot be read leaves the policy to decide: the message has failed once, and must not get lost.
-function askedDelayMs(retryAfter: RetryAfter): number | undefined {
-  try {
-    return parseDuration(retryAfter.delay, 'delay')
-  } catch {
-    return undefined
-  }
 }

@@ -10,9 +10,9 @@
  * settled as failed, and its lane, if the handler ever ends, ends without effect. So a handler that never ends costs
  * the memory of its own promise and nothing else.
  */
-import type { Clock, Timer } from '../environment/index.ts'
+import type { Clock, Timer } from '../../environment/index.ts'
+import { DurationAverage } from '../fetching/prefetch.ts'
 import type { Abortable } from './abortable.ts'
-import { DurationAverage } from './prefetch.ts'
 import { RunningList, Slot } from './running-list.ts'
 import { TurnBudget } from './turn-budget.ts'
 

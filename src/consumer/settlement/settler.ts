@@ -7,10 +7,10 @@
  * again and goes with the next one. `waiting` counts the messages that finished and are not recorded, for the puller
  * to stop taking more; a lease that is lost takes its share of it along.
  */
-import type { LeaseId, Settlement, Source } from '../engine.ts'
-import { type Clock, pause } from '../environment/index.ts'
+import type { LeaseId, Settlement, Source } from '../../engine.ts'
+import { type Clock, pause } from '../../environment/index.ts'
+import type { Outage } from '../outage.ts'
 import type { GrantLedger } from './grant-ledger.ts'
-import type { Outage } from './outage.ts'
 
 export interface SettlerEvents {
   /** The engine has recorded this grant's last message. */
