@@ -94,7 +94,10 @@ export interface TopicConfig {
   /** How long a publisher-given id is remembered, in milliseconds. */
   readonly deduplicationWindowMs: number
   readonly retention: Retention
-  /** Messages not yet handed to the slowest subscription at which `append` answers POSTHORN_BACKLOG_FULL. */
+  /**
+   * Messages not yet handed to the slowest subscription at which `append` answers POSTHORN_BACKLOG_FULL. A group that
+   * begins below the limit may be stored whole, and pass it.
+   */
   readonly maxBacklog?: number
 }
 
@@ -170,6 +173,7 @@ export interface Source {
    * Resolves with at least one grant as soon as there is something to deliver and the subscription is not paused;
    * with none when `signal` aborts or the source closes. One call at a time. Takes no more than `messagesMax`
    * messages in all, and stops granting beyond about `bytesMax` bytes of stored messages (one is always granted).
+   * Rejects with POSTHORN_SUBSCRIPTION_NOT_FOUND once the subscription was deleted: that is final for this source.
    */
   pull(limits: { messagesMax: number; bytesMax: number }, signal: AbortSignal): Promise<readonly Grant[]>
 
@@ -196,6 +200,8 @@ export interface Grant {
   readonly isolated: boolean
   /** The failures of earlier attempts, oldest first. */
   readonly failures: readonly Failure[]
+  /** What its messages take up in the store, about. */
+  readonly bytes: number
 }
 
 /** Shared by all subscriptions of a process: never changed, deeply frozen. */

@@ -130,6 +130,15 @@ export const errorKinds = {
     action: 'See the cause; if it names nothing that you can mend, please report it.',
     retryable: true,
   },
+  POSTHORN_STORAGE_REPLACED: {
+    happened: '{store} was removed or replaced while it was in use, so nothing that is written now would be kept.',
+    action: 'Put the right files in place and restart the processes that use them; publish again what was rejected.',
+  },
+  POSTHORN_OUTCOME_UNKNOWN: {
+    happened: '{store} did not confirm the write, so it is unknown whether it was stored: {problem}.',
+    action: 'Publish again under the same id, so that it is stored once; under a new id it may be stored twice.',
+    retryable: true,
+  },
   POSTHORN_BATCH_CORRUPT: {
     happened: 'Messages {from} to {to} of topic {topic}, partition {partition}, are damaged and were passed over.',
     action: 'Restore them from a backup; every other message is delivered as usual.',

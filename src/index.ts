@@ -45,6 +45,7 @@ export {
   systemEnvironment,
   systemRandom,
   type Timer,
+  type TimerOptions,
 } from './environment/index.ts'
 export { type ErrorCode, errorKinds, PosthornError } from './errors.ts'
 export type { Duration, DurationUnit } from './message/duration.ts'

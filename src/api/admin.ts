@@ -144,12 +144,15 @@ export class Admin {
     return await this.#engine().admin.purge(nameOf(topic))
   }
 
-  /** Deletes a subscription with its position, retries and dead letters. */
+  /**
+   * Deletes a subscription with its position, retries and dead letters. Where it is open, in this process or another,
+   * it closes, with POSTHORN_SUBSCRIPTION_NOT_FOUND in the log: subscribe again to make it anew.
+   */
   async deleteSubscription(topic: TopicReference, subscription: string): Promise<void> {
     await this.#engine().admin.deleteSubscription(reference(topic, subscription))
   }
 
-  /** Deletes a topic with its messages and subscriptions. */
+  /** Deletes a topic with its messages and subscriptions, which close as with `deleteSubscription`. */
   async deleteTopic(topic: TopicReference): Promise<void> {
     await this.#engine().admin.deleteTopic(nameOf(topic))
     this.#onTopicDeleted()

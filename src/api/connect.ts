@@ -1,5 +1,5 @@
 import { loadEngine } from '../engines/index.ts'
-import { type Environment, systemEnvironment } from '../environment/index.ts'
+import { type Environment, guardedLogger, systemEnvironment } from '../environment/index.ts'
 import { checkText } from '../message/attributes.ts'
 import { type Duration, describe, parseDuration } from '../message/duration.ts'
 import { checkOptionNames, invalidOption, wholeNumber } from '../message/options.ts'
@@ -24,7 +24,7 @@ export interface ConnectOptions {
   readonly closeOnSignals?: boolean | readonly NodeJS.Signals[]
   /** How long `close` waits for running handlers before it aborts their signals. Default `'30s'`. */
   readonly drainTimeout?: Duration
-  /** Replaces the clock, the source of randomness or the logger. */
+  /** Replaces the clock, the source of randomness or the logger. What a logger throws is ignored. */
   readonly environment?: Partial<Environment>
 }
 
@@ -84,5 +84,14 @@ function readSignals(given: boolean | readonly NodeJS.Signals[]): readonly NodeJ
 
 function readEnvironment({ environment = {} }: ConnectOptions): Environment {
   checkOptionNames('environment', environment, environmentNames)
-  return { ...systemEnvironment, ...environment }
+  const { clock, random, logger } = { ...systemEnvironment, ...environment }
+  checkMethods('clock', clock, ['now', 'elapsedMs', 'setTimer'])
+  checkMethods('random', random, ['number', 'fill'])
+  checkMethods('logger', logger, ['debug', 'info', 'warn', 'error'])
+  return { clock, random, logger: guardedLogger(logger) }
+}
+
+function checkMethods<Part extends object>(name: string, part: Part, methods: readonly (keyof Part & string)[]): void {
+  const missing = methods.find((method) => typeof part?.[method] !== 'function')
+  if (missing !== undefined) throw invalidOption(`environment.${name}`, `it has no method ${missing}`)
 }

@@ -168,6 +168,8 @@ export class Post implements AsyncDisposable {
   /**
    * Stops the subscriptions, waiting for running handlers for at most `drainTimeout`, stores what was published, and
    * closes the connection. Idempotent: every call returns the same promise.
+   *
+   * Do not await it within a handler: it waits for that very handler, until `drainTimeout` is over.
    */
   close(): Promise<void> {
     this.#closing ??= this.#shutDown()

@@ -29,7 +29,7 @@ export interface BatchSubscribeOptions extends SubscribeOptions {
 }
 
 export interface BatchOptions {
-  /** Events that the handler is called with at most. */
+  /** Events that the handler is called with at most. It gets fewer, without waiting, once about 16 MiB are there. */
   readonly size: number
   /** How long the first event of a batch waits for more. Default 0: take what is there. */
   readonly wait?: Duration

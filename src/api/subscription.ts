@@ -3,7 +3,7 @@
  *
  * States: *opening* from the start (the topic and the subscription are made to exist, the consumer starts), then
  * *running*, or *failed*: `ready` rejects, the failure is logged, nothing runs. `close` may come in any of them; what
- * comes during the opening takes effect as soon as that is over.
+ * comes during the opening takes effect as soon as that is over. A running one whose subscription is deleted closes.
  */
 import type { Consumer } from '../consumer/consumer.ts'
 import type { Logger } from '../environment/index.ts'
@@ -41,6 +41,7 @@ export class Subscription implements AsyncDisposable {
       return undefined
     })
     this.ready.catch(() => this.#onClosed(this))
+    this.#consumer.then((consumer) => consumer?.ended.then(() => this.close()))
   }
 
   /**

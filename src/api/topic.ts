@@ -20,7 +20,11 @@ export interface TopicOptions<Payload> {
   readonly version?: number | string
   /** What may be deleted of what every subscription has settled. */
   readonly retention?: RetentionOptions
-  /** The backlog of the slowest subscription, in messages, from which on the topic is full. Default: no limit. */
+  /**
+   * The backlog of the slowest subscription, in messages, from which on the topic is full. What is stored
+   * together is let in or refused as a whole, so that up to 1,000 messages may come on top, and delayed ones
+   * enter when they are due. Default: no limit.
+   */
   readonly maxBacklog?: number
   /**
    * What publishing into a full topic does: `reject` (the default) with POSTHORN_BACKLOG_FULL, or `wait` until there

@@ -3,10 +3,12 @@
  *
  * States: opening (`ready` is pending), open, closing, closed; or failed, when the engine could not open the source:
  * then `ready` has rejected with its error, nothing runs, and `close` has nothing to do. Closing while opening waits a
- * few seconds for the engine; a source that opens later still is closed at once.
+ * few seconds for the engine; a source that opens later still is closed at once. When the subscription is deleted, the
+ * consumer says so and closes by itself: one of the same name that is made later starts elsewhere, so it is another one.
  */
 import type { Engine, LeaseId, Source } from '../engine.ts'
 import type { Environment } from '../environment/index.ts'
+import type { PosthornError } from '../errors.ts'
 import type { EventLoopWatch } from './event-loop-watch.ts'
 import { Pipeline } from './pipeline.ts'
 import type { ConsumerSettings, Handlers } from './settings.ts'
@@ -24,6 +26,8 @@ const OPEN_WAIT_MS = 5_000
 export interface Consumer {
   /** Resolves once messages are being fetched. Rejects, without ever being an unhandled rejection, when they cannot. */
   readonly ready: Promise<void>
+  /** Resolves once it is closed, by `close` or because the subscription was deleted. */
+  readonly ended: Promise<void>
   /** Hands back what did not start, lets handlers finish, settles. Never hangs, never rejects. Idempotent. */
   close(): Promise<void>
 }
@@ -40,10 +44,12 @@ export function startConsumer(
 
 class SourceConsumer implements Consumer {
   readonly ready: Promise<void>
+  readonly ended: Promise<void>
   readonly #environment: Environment
   readonly #settings: ConsumerSettings
   readonly #handlers: Handlers
   readonly #stopWatching: () => void
+  readonly #onEnded: () => void
   #pipeline: Pipeline | undefined
   #closed: Promise<void> | undefined
 
@@ -54,6 +60,9 @@ class SourceConsumer implements Consumer {
     handlers: Handlers,
     eventLoopWatch: EventLoopWatch,
   ) {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.ended = promise
+    this.#onEnded = resolve
     this.#environment = environment
     this.#settings = settings
     this.#handlers = handlers
@@ -84,8 +93,15 @@ class SourceConsumer implements Consumer {
   }
 
   #run(source: Source): void {
-    this.#pipeline = new Pipeline(source, this.#settings, this.#environment, this.#handlers)
+    this.#pipeline = new Pipeline(source, this.#settings, this.#environment, this.#handlers, (error) =>
+      this.#end(error),
+    )
     this.#pipeline.start()
+  }
+
+  #end(error: PosthornError): void {
+    this.#report('A subscription was deleted while it was open here; it is closed and gets no more messages.', error)
+    void this.close()
   }
 
   async #close(): Promise<void> {
@@ -96,6 +112,7 @@ class SourceConsumer implements Consumer {
       this.#report('Closing a subscription failed; what it held is delivered again once its session runs out.', error)
     } finally {
       this.#stopWatching()
+      this.#onEnded()
     }
   }
 

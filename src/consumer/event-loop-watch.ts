@@ -12,7 +12,7 @@ const LATE_MS = 1_000
 /** A subscription whose handlers may block the event loop. */
 export interface Watched {
   readonly name: string
-  /** Whether one of its handlers runs, or ended at or after `timeMs`. */
+  /** Whether one of its handlers runs, or ended at or after `timeMs` of `Clock.elapsedMs`. */
   ranSince(timeMs: number): boolean
 }
 
@@ -41,10 +41,10 @@ export class EventLoopWatch {
 
   #setTimer(): void {
     const { clock } = this.#environment
-    const expectedMs = clock.now() + INTERVAL_MS
+    const expectedMs = clock.elapsedMs() + INTERVAL_MS
     this.#timer = clock.setTimer(INTERVAL_MS, () => {
       this.#setTimer()
-      const blockedMs = clock.now() - expectedMs
+      const blockedMs = Math.round(clock.elapsedMs() - expectedMs)
       if (blockedMs > LATE_MS) this.#report(blockedMs, expectedMs)
     })
   }

@@ -48,7 +48,14 @@ export class Pipeline {
   readonly #puller: Puller
   #closing = false
 
-  constructor(source: Source, settings: ConsumerSettings, environment: Environment, handlers: Handlers) {
+  /** `onGone` is called when the subscription was deleted; then the pipeline is to be closed. */
+  constructor(
+    source: Source,
+    settings: ConsumerSettings,
+    environment: Environment,
+    handlers: Handlers,
+    onGone: (error: PosthornError) => void,
+  ) {
     this.#source = source
     this.#settings = settings
     this.#environment = environment
@@ -61,14 +68,15 @@ export class Pipeline {
     this.#runner = new Runner(this.#work(handlers), environment.clock, settings)
     const demand = this.#demand()
     const outage = this.#outage('Fetching messages')
-    this.#puller = new Puller(source, environment.clock, outage, demand, (grants) => this.#accept(grants))
+    const events = { onGrants: (grants: readonly Grant[]) => this.#accept(grants), onGone }
+    this.#puller = new Puller(source, environment.clock, outage, demand, events)
   }
 
   start(): void {
     this.#puller.poke()
   }
 
-  /** Whether a handler runs, or ended at or after `timeMs`. */
+  /** Whether a handler runs, or ended at or after `timeMs` of `Clock.elapsedMs`. */
   ranSince(timeMs: number): boolean {
     return this.#runner.running > 0 || this.#runner.lastEndedAtMs >= timeMs
   }
@@ -109,10 +117,10 @@ export class Pipeline {
   }
 
   #accept(grants: readonly Grant[]): void {
-    const nowMs = this.#environment.clock.now()
+    const arrivedAtMs = this.#environment.clock.elapsedMs()
     for (const grant of grants) {
       if (grant.messages.length === 0) continue
-      const ledger = new GrantLedger(grant, nowMs)
+      const ledger = new GrantLedger(grant, arrivedAtMs)
       this.#ledgers.set(grant.lease, ledger)
       this.#buffer.add(ledger)
     }
@@ -177,6 +185,7 @@ export class Pipeline {
       pace: () => this.#pace(),
       running: () => this.#runner.running,
       buffered: () => this.#buffer.count,
+      full: () => this.#buffer.full,
       unrecorded: () => this.#settler.waiting,
     }
   }

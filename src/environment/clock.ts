@@ -3,6 +3,11 @@ export interface Timer {
   cancel(): void
 }
 
+export interface TimerOptions {
+  /** The process does not end while the timer is set. Default `false`. */
+  readonly keepsProcessAlive?: boolean
+}
+
 /**
  * The only source of time in Posthorn. Injected everywhere so that tests and simulations can hold and step time;
  * lint bans the bare globals outside this folder.
@@ -10,8 +15,10 @@ export interface Timer {
 export interface Clock {
   /** Milliseconds since the Unix epoch, whole. */
   now(): number
-  /** Runs `callback` once, `delayMs` milliseconds from now. The timer does not keep the process alive. */
-  setTimer(delayMs: number, callback: () => void): Timer
+  /** Milliseconds since some moment of the past. Never goes back, whatever is done to the wall clock: for durations. */
+  elapsedMs(): number
+  /** Runs `callback` once, `delayMs` milliseconds from now. The timer does not keep the process alive, unless told to. */
+  setTimer(delayMs: number, callback: () => void, options?: TimerOptions): Timer
   /** `true` when time passes by itself. A virtual clock, which moves only when told to, says `false`. */
   readonly real: boolean
 }
@@ -19,13 +26,14 @@ export interface Clock {
 // Node fires a timer at once, with a warning, when its delay does not fit in 32 bits.
 const TIMER_DELAY_MS_MAX = 2 ** 31 - 1
 
-/** The machine's wall clock and Node's timers. */
+/** The machine's wall clock, its monotonic clock, and Node's timers. */
 export const systemClock: Clock = {
   real: true,
   now: () => Date.now(),
-  setTimer(delayMs, callback) {
+  elapsedMs: () => performance.now(),
+  setTimer(delayMs, callback, { keepsProcessAlive = false } = {}) {
     const timer = setTimeout(callback, Math.min(Math.max(0, delayMs), TIMER_DELAY_MS_MAX))
-    timer.unref()
+    if (!keepsProcessAlive) timer.unref()
     return { cancel: () => clearTimeout(timer) }
   },
 }

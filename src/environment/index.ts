@@ -2,8 +2,8 @@ import { type Clock, systemClock } from './clock.ts'
 import { type Logger, stderrLogger } from './logger.ts'
 import { type Random, systemRandom } from './random.ts'
 
-export { type Clock, pause, systemClock, type Timer } from './clock.ts'
-export { type LogFields, type Logger, silentLogger, stderrLogger } from './logger.ts'
+export { type Clock, pause, systemClock, type Timer, type TimerOptions } from './clock.ts'
+export { guardedLogger, type LogFields, type Logger, silentLogger, stderrLogger } from './logger.ts'
 export { type Random, seededRandom, systemRandom } from './random.ts'
 
 /** Everything that Posthorn takes from the world around it besides storage. */

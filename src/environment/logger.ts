@@ -20,6 +20,20 @@ export const stderrLogger: Logger = {
   error: (message, fields) => write('error', message, fields),
 }
 
+/**
+ * A logger that never throws, nor leaves a rejected promise behind. What goes wrong in `logger` is dropped: there is
+ * nobody left to tell, and deliveries must not depend on it.
+ */
+export function guardedLogger(logger: Logger): Logger {
+  const guarded = (level: keyof Logger) => (message: string, fields?: LogFields) => {
+    try {
+      const logged: unknown = logger[level](message, fields)
+      if (logged instanceof Promise) logged.catch(() => {})
+    } catch {}
+  }
+  return { debug: guarded('debug'), info: guarded('info'), warn: guarded('warn'), error: guarded('error') }
+}
+
 function write(level: string, message: string, fields: LogFields = {}): void {
   process.stderr.write(`${JSON.stringify({ level, logger: 'posthorn', message, ...fields })}\n`)
 }

@@ -4,7 +4,7 @@
  * State: how many messages were stored (`published`), how many of the sequence are queued or under way
  * (`outstanding`), and the first failure. Invariant: the sequence is asked for no more while `outstanding` is at its
  * limit, or the connection's buffer is half full, so a bulk never fails because the buffer is full and leaves room for
- * others. After the first failure nothing more is taken; the call ends once all that was outstanding is settled, so
+ * others. What other topics' full backlogs hold back is not counted, or one topic would bring all to a halt. After the first failure nothing more is taken; the call ends once all that was outstanding is settled, so
  * that the count it reports is exact.
  */
 import type { AppendReceipt } from '../engine.ts'
@@ -39,7 +39,9 @@ export type BulkEach =
 export interface BulkTarget {
   readonly topic: string
   readonly bufferedBytesMax: number
-  readonly writer: Pick<Writer, 'progress' | 'bufferedBytes'>
+  readonly writer: Pick<Writer, 'progress'>
+  /** What is buffered now, in bytes, as far as it is in the way. */
+  bufferedBytes(): number
   now(): number
   /** The payload to store, or a promise of it. Throws or rejects when the payload does not fit. */
   validate(payload: unknown): unknown
@@ -116,7 +118,7 @@ class Bulk implements Waiter {
   }
 
   get #full(): boolean {
-    return this.#outstanding >= OUTSTANDING_MAX || this.#target.writer.bufferedBytes > this.#target.bufferedBytesMax
+    return this.#outstanding >= OUTSTANDING_MAX || this.#target.bufferedBytes() > this.#target.bufferedBytesMax
   }
 
   async #room(): Promise<void> {

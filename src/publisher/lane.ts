@@ -39,6 +39,8 @@ export class Lane {
   /** How often in a row the store has refused its messages. */
   refusals = 0
   holdTimer: Timer | undefined
+  /** Bytes of its messages that are queued or under way, counted by the writer. */
+  bufferedBytes = 0
   #messages: NewMessage[] = []
   #waiters: Waiter[] = []
   #bytes = 0

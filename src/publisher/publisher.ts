@@ -82,6 +82,7 @@ export class Publisher {
       topic: definition.name,
       bufferedBytesMax: this.#settings.maxBufferedBytes / 2,
       writer: this.#writer,
+      bufferedBytes: () => this.#writer.bytesBeside(lane),
       now: () => this.#environment.clock.now(),
       validate: (payload) => validateFor(definition, payload),
       add: (payload, directions, nowMs, waiter) =>
@@ -151,7 +152,7 @@ export class Publisher {
     const { definition, maxMessageBytes } = lane
     const { extensions, deliverAtMs } = directions
     const data = serialize(definition.name, payload)
-    const key = directions.key ?? definition.key(payload)
+    const key = directions.key ?? keyOf(definition, payload)
     if (key !== undefined) checkText('key', key)
     const id = directions.id ?? this.#identifiers.next(nowMs)
     const parts = { id, timeMs: nowMs, time: this.#timestamps.of(nowMs), key, extensions, data }
@@ -203,6 +204,16 @@ function accepted(definition: Publishable, validation: Validation): unknown {
   if ('output' in validation) return validation.output
   const { problem, cause } = validation
   throw new PosthornError('POSTHORN_INVALID_MESSAGE', { topic: definition.name, problem }, { cause })
+}
+
+/** Throws POSTHORN_INVALID_MESSAGE when the definition's `key` function throws. */
+function keyOf(definition: Publishable, payload: unknown): string | undefined {
+  try {
+    return definition.key(payload)
+  } catch (cause) {
+    const problem = `its key function threw ${cause instanceof Error ? cause.message : String(cause)}`
+    throw new PosthornError('POSTHORN_INVALID_MESSAGE', { topic: definition.name, problem }, { cause })
+  }
 }
 
 // Making the topic now would wait for the lock that the user's transaction holds, while that waits for us.

@@ -4,7 +4,8 @@
  * sets out while the rest is still being encoded. Nothing lingers.
  *
  * State: lanes with something to send (`ready`, served in turn), lanes that a full backlog holds back (`holding`), at
- * most two commits under way, and the number and bytes of all messages that are queued or under way.
+ * most two commits under way, the number and bytes of all messages that are queued or under way, and lanes that a full
+ * backlog has refused and not taken anything of since (`stalled`).
  * Invariants: every message added is told its fate exactly once; bytes counted in are counted out in the same step.
  *
  * Failure: when `append` rejects, its messages are rejected with that error and nothing is tried again, because
@@ -32,6 +33,7 @@ export class Writer {
   readonly #maxBufferedBytes: number
   readonly #ready = new Set<Lane>()
   readonly #holding = new Set<Lane>()
+  readonly #stalled = new Set<Lane>()
   #underWay = 0
   #bufferedMessages = 0
   #bufferedBytes = 0
@@ -46,8 +48,11 @@ export class Writer {
     this.#maxBufferedBytes = maxBufferedBytes
   }
 
-  get bufferedBytes(): number {
-    return this.#bufferedBytes
+  /** Bytes buffered of `lane` and of all the others, but not of those others that a full backlog holds back. */
+  bytesBeside(lane: Lane): number {
+    let bytes = this.#bufferedBytes
+    for (const stalled of this.#stalled) if (stalled !== lane) bytes -= stalled.bufferedBytes
+    return bytes
   }
 
   /** Queues a message. Throws POSTHORN_PUBLISH_BUFFER_FULL; one message is taken whatever its size. */
@@ -59,17 +64,18 @@ export class Writer {
     this.admit(lane, message, waiter)
   }
 
-  /** Queues a message whatever is buffered already: for those who watch `bufferedBytes` and wait by themselves. */
+  /** Queues a message whatever is buffered already: for those who watch `bytesBeside` and wait by themselves. */
   admit(lane: Lane, message: NewMessage, waiter: Waiter): void {
     if (this.#closed) throw new PosthornError('POSTHORN_CLOSED', { operation: 'publish()' })
     lane.add(message, waiter)
+    lane.bufferedBytes += message.json.length
     this.#bufferedBytes += message.json.length
     this.#bufferedMessages++
     if (lane.state === 'open') this.#send(lane)
     else if (lane.state === 'unready') this.#makeReady(lane)
   }
 
-  /** Resolves when some of what is buffered has been stored, refused or failed. */
+  /** Resolves when some of what is buffered has been stored, refused, held back or failed. */
   progress(): Promise<void> {
     this.#progress ??= Promise.withResolvers()
     return this.#progress.promise
@@ -157,8 +163,7 @@ export class Writer {
   }
 
   #resolve(portion: Portion, receipts: readonly AppendReceipt[]): void {
-    const { lane, messages, waiters } = portion
-    lane.refusals = 0
+    const { messages, waiters } = portion
     for (let index = 0; index < waiters.length; index++) waiters[index]!.stored(messages[index]!.id, receipts[index]!)
     this.#countOut(portion)
   }
@@ -189,11 +194,15 @@ export class Writer {
     const delayMs = Math.min(HOLD_MS_MAX, HOLD_MS * 2 ** Math.min(lane.refusals++, 10))
     lane.state = 'holding'
     this.#holding.add(lane)
-    lane.holdTimer = this.#clock.setTimer(delayMs, () => {
+    this.#stalled.add(lane)
+    this.#progressed()
+    const tryAgain = () => {
       this.#holding.delete(lane)
       lane.state = 'open'
       this.#schedule(lane)
-    })
+    }
+    // Nothing else may be under way, and somebody awaits these messages.
+    lane.holdTimer = this.#clock.setTimer(delayMs, tryAgain, { keepsProcessAlive: true })
   }
 
   #giveUp(lane: Lane): void {
@@ -211,9 +220,16 @@ export class Writer {
     if (lane.size > 0) this.#makeReady(lane)
   }
 
-  #countOut(portion: Portion): void {
-    this.#bufferedMessages -= portion.messages.length
-    this.#bufferedBytes -= portion.bytes
+  #countOut({ lane, messages, bytes }: Portion): void {
+    lane.refusals = 0
+    lane.bufferedBytes -= bytes
+    this.#stalled.delete(lane)
+    this.#bufferedMessages -= messages.length
+    this.#bufferedBytes -= bytes
+    this.#progressed()
+  }
+
+  #progressed(): void {
     this.#progress?.resolve()
     this.#progress = undefined
   }

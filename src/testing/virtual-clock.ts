@@ -32,6 +32,10 @@ export class VirtualClock implements Clock {
     return this.#nowMs
   }
 
+  elapsedMs(): number {
+    return this.#nowMs
+  }
+
   setTimer(delayMs: number, callback: () => void): Timer {
     const timer: PendingTimer = { dueAtMs: this.#nowMs + Math.max(0, delayMs), callback }
     const later = this.#timers.findIndex((other) => other.dueAtMs > timer.dueAtMs)

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { text } from 'node:stream/consumers'
 import { describe, test } from 'node:test'
 import { type ConnectOptions, connect, topic } from 'posthorn'
-import { open } from './setup.ts'
+import { Collector, open } from './setup.ts'
 
 describe('connect', () => {
   for (const url of ['posgres://localhost/x', 'data/posthorn.db', 'C:\\data\\posthorn.db', 'constructor:x']) {
@@ -22,6 +23,8 @@ describe('connect', () => {
     'a lease too short to be renewed': { lease: '5ms' },
     'a bad size': { maxMessageBytes: '1MB' },
     'an unknown part of the environment': { environment: { clocks: {} } },
+    'a clock without a monotonic part': { environment: { clock: { real: true, now: Date.now, setTimer() {} } } },
+    'a logger without a level': { environment: { logger: { info() {}, warn() {}, error() {} } } },
     'a bad list of signals': { closeOnSignals: 'SIGTERM' },
     'an empty source': { source: '' },
     'options that are no object': null,
@@ -41,6 +44,44 @@ describe('connect', () => {
     context.after(() => post.close())
     assert.deepEqual(await post.admin.topics(), [])
   })
+})
+
+test('a logger that throws does not disturb deliveries', async (context) => {
+  const broken = () => {
+    throw new Error('The disk is full.')
+  }
+  const logger = { debug: broken, info: broken, warn: broken, error: broken }
+  const post = await open(context, { drainTimeout: 0, environment: { logger } })
+  const jobs = topic<number>('jobs')
+  const attempts = new Collector<number>()
+  const subscription = post.subscribe(
+    jobs,
+    'worker',
+    (_, { attempt }) => {
+      attempts.add(attempt)
+      if (attempt === 1) throw new Error('Not yet.')
+    },
+    { retry: { backoff: { delay: 0 } } },
+  )
+  await subscription.ready
+  await post.publish(jobs, 1)
+  assert.deepEqual(await attempts.of(2), [1, 2])
+})
+
+test('a process does not end while a publish waits for room', async () => {
+  const program = `
+    import { connect, topic } from 'posthorn'
+    const post = await connect('memory:')
+    const jobs = topic('jobs', { maxBacklog: 1, whenFull: 'wait' })
+    await post.publish(jobs, 1)
+    setTimeout(() => post.admin.purge(jobs), 20).unref()
+    post.publish(jobs, 2).then(() => process.stdout.write('stored'))
+  `
+  const args = ['--conditions=posthorn-source', '--input-type=module', '--eval', program]
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+  const [output, [code]] = await Promise.all([text(child.stdout), once(child, 'exit')])
+  assert.equal(output, 'stored')
+  assert.equal(code, 0)
 })
 
 describe('closing', () => {
@@ -130,6 +171,18 @@ describe('closeOnSignals', { skip: process.platform === 'win32' && 'signals end 
     assert.equal(String(output), 'finished\n')
     child.stdin.end()
     assert.deepEqual(await exit, [null, 'SIGTERM'])
+  })
+
+  test('takes one listener for all connections of the process', async (context) => {
+    const before = process.listenerCount('SIGTERM')
+    const posts = await Promise.all(
+      Array.from({ length: 12 }, () => open(context, { closeOnSignals: ['SIGTERM', 'SIGTERM'] })),
+    )
+    assert.equal(process.listenerCount('SIGTERM'), before + 1)
+    await Promise.all(posts.slice(1).map((post) => post.close()))
+    assert.equal(process.listenerCount('SIGTERM'), before + 1)
+    await posts[0]!.close()
+    assert.equal(process.listenerCount('SIGTERM'), before)
   })
 
   test('a second signal does not wait', async () => {

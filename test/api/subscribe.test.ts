@@ -269,6 +269,24 @@ describe('admin', () => {
     assert.equal((await post.admin.subscriptions()).length, 0)
   })
 
+  for (const deleted of ['subscription', 'topic']) {
+    test(`closes subscriptions whose ${deleted} is deleted, and says so; they can be made anew`, async (context) => {
+      const { logger, errors } = recordingLogger()
+      const post = await open(context, { environment: { logger } })
+      await post.subscribe(orders, 's', () => {}).ready
+      if (deleted === 'topic') await post.admin.deleteTopic(orders)
+      else await post.admin.deleteSubscription(orders, 's')
+      const handled = new Collector<unknown>()
+      // With other settings, it can be opened only after the one before has closed.
+      const again = () => post.subscribe(orders, 's', handled.add, { concurrency: 3 })
+      await eventually(again)
+      assert.equal(errors.length, 1)
+      assert.match(JSON.stringify(errors), /POSTHORN_SUBSCRIPTION_NOT_FOUND/)
+      await post.publish(orders, { number: 1 })
+      await handled.of(1)
+    })
+  }
+
   test('a deleted topic comes back when it is published to again', async (context) => {
     const post = await open(context)
     await post.publish(orders, { number: 1 })
@@ -288,3 +306,16 @@ describe('admin', () => {
     await assert.rejects(post.admin.purge(5 as unknown as string), { code: 'POSTHORN_INVALID_NAME' })
   })
 })
+
+/** Tries, turn by turn of the event loop, until nothing is thrown. */
+async function eventually(attempt: () => unknown): Promise<void> {
+  for (let turn = 0; turn < 1_000; turn++) {
+    try {
+      attempt()
+      return
+    } catch {
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+  }
+  attempt()
+}

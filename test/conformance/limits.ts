@@ -66,6 +66,19 @@ export const limits: Guarantee = (test) => {
     assert.deepEqual(dataOf(await source.pull()), [large])
   })
 
+  test('a grant says how large its messages are, about', async (world) => {
+    const process = await world.process()
+    await process.topic()
+    const source = await process.subscribe()
+    await process.publish(['x'.repeat(10_000), 'y'.repeat(10_000)])
+    const sizes: number[] = []
+    const first = await source.pullOne()
+    sizes.push(first.bytes)
+    await source.retry([first], world.clock.now())
+    sizes.push((await source.pullOne()).bytes, (await source.pullOne()).bytes)
+    for (const size of sizes) assert.ok(size > 10_000 && size < 11_000, `${size} bytes`)
+  })
+
   test('an expiry travels with its message, and an expired message is kept as a dead letter', async (world) => {
     const process = await world.process()
     await process.topic()

@@ -18,6 +18,10 @@ export class ProcessClock implements Clock {
     return this.#stoppedAtMs ?? this.#shared.now()
   }
 
+  elapsedMs(): number {
+    return this.now()
+  }
+
   setTimer(delayMs: number, callback: () => void): Timer {
     return this.#shared.setTimer(delayMs, () => {
       if (this.#stoppedAtMs === undefined) callback()

@@ -47,6 +47,36 @@ describe('a batch handler', () => {
     await consumer.close()
   })
 
+  test('gets what is there once that is large, and nothing more is fetched beside it', async () => {
+    const batches: unknown[][] = []
+    const busy = Promise.withResolvers<void>()
+    const { source, consumer } = await startRig(
+      {
+        handleBatch: (events) => {
+          batches.push(dataOf(events))
+          return busy.promise
+        },
+      },
+      { batch: { size: 10_000, waitMs: 60_000 }, concurrency: 1 },
+    )
+    const megabytes = (count: number) => ({ bytes: count * 1024 * 1024 })
+    source.offer(grantOf([0, 1], megabytes(8)))
+    await settleDown()
+    assert.deepEqual(batches, [])
+    source.offer(grantOf([2, 3], megabytes(8)))
+    await settleDown()
+    assert.deepEqual(batches, [[0, 1, 2, 3]])
+    const pulls = source.pulls.length
+    source.offer(grantOf([4], megabytes(16)))
+    await settleDown()
+    assert.equal(source.pulls.length, pulls, 'the buffer is full')
+    busy.resolve()
+    await settleDown()
+    assert.deepEqual(batches, [[0, 1, 2, 3], [4]])
+    assert.equal(source.pulls.length, pulls + 1)
+    await consumer.close()
+  })
+
   test('fails all of its messages by throwing, each by its own attempt', async () => {
     const seen: BatchContext[] = []
     const { source, consumer } = await startRig(

@@ -27,6 +27,23 @@ describe('closing a consumer', () => {
     assert.deepEqual(handler.started, [0, 1])
   })
 
+  test('happens by itself when the subscription is deleted, once what runs has ended', async () => {
+    const handler = new HeldHandler()
+    const { source, consumer, logger } = await startRig({ handle: handler.handle })
+    const details = { topic: 'orders', subscription: 'billing' }
+    source.pullAnswers.push(() => Promise.reject(new PosthornError('POSTHORN_SUBSCRIPTION_NOT_FOUND', details)))
+    source.offer(grantOf([0]))
+    await settleDown()
+    assert.equal(logger.matching('error', 'POSTHORN_SUBSCRIPTION_NOT_FOUND').length, 1)
+    assert.equal(source.closes, 0)
+    const pulls = source.pulls.length
+    handler.of(0).resolve()
+    await consumer.ended
+    assert.equal(source.closes, 1)
+    assert.equal(source.pulls.length, pulls, 'it is not asked again')
+    assert.equal(logger.matching('error', '').length, 1)
+  })
+
   test('leaves it to the source to take back a buffer beside which nothing runs', async () => {
     const { source, consumer } = await startRig({ handleBatch: () => {} }, { batch: { size: 10, waitMs: 60_000 } })
     source.offer(grantOf([0, 1]))

@@ -8,6 +8,8 @@ import { defaultSettings, environmentOf, RecordingLogger } from './harness.ts'
 /** Says that it is real, moves when told to, and fires timers only when told to: a loop that can be blocked. */
 class BlockableClock implements Clock {
   readonly real: boolean
+  /** By how much the wall clock was set forward. */
+  stepMs = 0
   readonly timers = new Map<Timer, { dueAtMs: number; callback: () => void }>()
   #nowMs = 1_000
 
@@ -16,6 +18,10 @@ class BlockableClock implements Clock {
   }
 
   now(): number {
+    return this.#nowMs + this.stepMs
+  }
+
+  elapsedMs(): number {
     return this.#nowMs
   }
 
@@ -121,6 +127,15 @@ describe('the event loop watch', () => {
     clock.pass(1_101)
     clock.fireDue()
     assert.equal(blocked(logger).length, 1)
+  })
+
+  test('does not take a wall clock that is set forward for a blocked loop', () => {
+    const { clock, logger, watch } = start()
+    watch.register({ name: 'email', ranSince: () => true })
+    clock.stepMs = 3_600_000
+    clock.pass(100)
+    clock.fireDue()
+    assert.deepEqual(logger.lines, [])
   })
 
   test('has one timer, as long as anybody is registered', () => {

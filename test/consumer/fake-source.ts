@@ -115,6 +115,7 @@ export function grantOf(offsets: readonly number[], changes: Partial<Grant> = {}
     crashes: 0,
     isolated: false,
     failures: [],
+    bytes: 100 * offsets.length,
     ...changes,
   }
 }

@@ -52,9 +52,12 @@ export interface Rig {
 }
 
 /** A consumer of a fake source on a virtual clock, ready. */
-export async function startRig(handlers: Handlers, changes: Partial<ConsumerSettings> = {}): Promise<Rig> {
+export async function startRig(
+  handlers: Handlers,
+  changes: Partial<ConsumerSettings> = {},
+  clock = new VirtualClock(START_MS),
+): Promise<Rig> {
   const source = new FakeSource()
-  const clock = new VirtualClock(START_MS)
   const logger = new RecordingLogger()
   const environment = environmentOf(clock, logger)
   const watch = new EventLoopWatch(environment)

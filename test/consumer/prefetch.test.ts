@@ -63,12 +63,6 @@ describe('the average duration', () => {
     for (let observation = 0; observation < 200; observation++) durations.observe(2)
     assert.ok(Math.abs(durations.averageMs - 2) < 0.1)
   })
-
-  test('does not go below nothing when the clock is set back', () => {
-    const durations = new DurationAverage()
-    durations.observe(-3_600_000)
-    assert.equal(durations.averageMs, 0)
-  })
 })
 
 describe('a consumer', () => {

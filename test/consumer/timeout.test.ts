@@ -1,8 +1,18 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { PosthornError } from '../../src/errors.ts'
+import { VirtualClock } from '../../src/testing/virtual-clock.ts'
 import { grantOf, offsets, settleDown } from './fake-source.ts'
 import { HeldHandler, START_MS, startRig } from './harness.ts'
+
+/** A clock whose wall time can be set, as operators and time services do. */
+class AdjustableClock extends VirtualClock {
+  stepMs = 0
+
+  override now(): number {
+    return super.now() + this.stepMs
+  }
+}
 
 describe('a handler that outruns its timeout', () => {
   test('is told by its signal, fails, and makes room for the next at once', async () => {
@@ -52,6 +62,28 @@ describe('a handler that outruns its timeout', () => {
       assert.deepEqual(source.verdicts(), ['0 retry'])
       assert.deepEqual(source.acked(), [])
       assert.equal(logger.matching('warn', 'ended after it had been given up').length, 1)
+      await consumer.close()
+    })
+  }
+
+  for (const stepMs of [-3_600_000, 3_600_000]) {
+    test(`is found in its time when the wall clock moves by ${stepMs} ms`, async () => {
+      const handler = new HeldHandler()
+      const clock = new AdjustableClock(START_MS)
+      const { source, consumer } = await startRig({ handle: handler.handle }, { timeoutMs: 5_000 }, clock)
+      source.offer(grantOf([0]))
+      await clock.advance(1_000)
+      clock.stepMs = stepMs
+      source.offer(grantOf([1]))
+      await clock.advance(3_999)
+      await settleDown()
+      assert.deepEqual(source.verdicts(), [])
+      await clock.advance(1)
+      await settleDown()
+      assert.deepEqual(source.verdicts(), ['0 retry'])
+      await clock.advance(1_000)
+      await settleDown()
+      assert.deepEqual(source.verdicts(), ['0 retry', '1 retry'])
       await consumer.close()
     })
   }

@@ -47,6 +47,34 @@ describe('publishAll', () => {
     assert.equal((await publisher.publishAll(numbers, upTo(500), undefined)).published, 500)
   })
 
+  test('is not held up by another topic whose backlog is full', async () => {
+    const { publisher, fake } = setUp({ maxBufferedBytes: 2_000 })
+    const waiting = topic<string>('waiting', { maxBacklog: 1, whenFull: 'wait' })
+    const held = publisher.publish(waiting, 'x'.repeat(1_200), undefined)
+    const first = await fake.append(0)
+    const result = publisher.publishAll(numbers, [1, 2, 3], undefined)
+    const refused = new PosthornError('POSTHORN_BACKLOG_FULL', { topic: 'waiting', backlog: 1, limit: 1 })
+    first.answer([{ refused }])
+    await new Promise((resolve) => setImmediate(resolve))
+    assert.equal(fake.appends.length, 2)
+    fake.appends[1]!.store()
+    assert.equal((await result).published, 3)
+    await Promise.all([assert.rejects(held, { code: 'POSTHORN_CLOSED' }), publisher.close()])
+  })
+
+  test('counts what its own full topic holds back', async () => {
+    const { publisher, fake } = setUp({ maxBufferedBytes: 2_000 })
+    const waiting = topic<number>('waiting', { maxBacklog: 1, whenFull: 'wait' })
+    const taken: number[] = []
+    const result = publisher.publishAll(waiting, upTo(1_000, taken), undefined)
+    const refused = new PosthornError('POSTHORN_BACKLOG_FULL', { topic: 'waiting', backlog: 1, limit: 1 })
+    ;(await fake.append(0)).answer([{ refused }])
+    const closed = publisher.close()
+    await assert.rejects(result, { code: 'POSTHORN_BULK_INTERRUPTED' })
+    await closed
+    assert.ok(taken.length < 20, `${taken.length} were taken.`)
+  })
+
   test('counts duplicates', async () => {
     const { publisher, fake } = setUp()
     const result = publisher.publishAll(numbers, [1, 2, 3], ((number: number) => ({ id: `n${number}` })) as never)

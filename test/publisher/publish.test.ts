@@ -161,6 +161,22 @@ describe('what is refused before anything is stored', () => {
     assert.equal(fake.appends.length, 1)
   })
 
+  test('a payload of which the key function throws', async () => {
+    const { publisher, fake } = setUp()
+    const cause = new TypeError('no customer')
+    const orders = topic<{ customer?: string }>('orders', {
+      key: () => {
+        throw cause
+      },
+    })
+    await assert.rejects(publisher.publish(orders, {}, undefined), {
+      code: 'POSTHORN_INVALID_MESSAGE',
+      message: /orders.*key function threw no customer/,
+      cause,
+    })
+    assert.equal(fake.ensured.length, 0)
+  })
+
   test('a message that is too large, measured in bytes', async () => {
     const { publisher } = setUp({ maxMessageBytes: 300 }, { automatic: true })
     const frame = (await publishOne('')).message.json.length

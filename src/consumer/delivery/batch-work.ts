@@ -1,6 +1,6 @@
 /**
- * Hands messages to a handler in batches. A batch is due when it is full, or when its first message has waited for
- * `waitMs` since it was granted. One timer, set for the oldest message, brings the runner back when a wait is over.
+ * Hands messages to a handler in batches. A batch is due when it is full, in messages or in what may be held in bytes,
+ * or when its first message has waited for `waitMs` since it was granted. One timer, set for the oldest message, brings the runner back when a wait is over.
  * A suspect is a batch of its own.
  */
 import type { StoredEvent } from '../../engine.ts'
@@ -35,7 +35,7 @@ export class BatchWork implements Work<BatchDelivery> {
         this.#items(nowMs, 1, () => buffer.takeSuspect(running)),
         nowMs,
       )
-    while (this.#due(nowMs)) {
+    while (this.#due()) {
       const batch = this.#batch(
         this.#items(nowMs, this.#size, () => buffer.take()),
         nowMs,
@@ -87,12 +87,12 @@ export class BatchWork implements Work<BatchDelivery> {
     this.#timer = undefined
   }
 
-  #due(nowMs: number): boolean {
-    const { buffer } = this.#tools
+  #due(): boolean {
+    const { buffer, environment } = this.#tools
     const oldestMs = buffer.oldestArrivedAtMs
     if (oldestMs === undefined) return false
-    if (buffer.count >= this.#size) return true
-    const leftMs = oldestMs + this.#waitMs - nowMs
+    if (buffer.count >= this.#size || buffer.full) return true
+    const leftMs = oldestMs + this.#waitMs - environment.clock.elapsedMs()
     if (leftMs > 0 && this.#timer === undefined) this.#wakeIn(leftMs)
     return leftMs <= 0
   }

@@ -8,7 +8,8 @@
  *
  * A handler that outruns its timeout is abandoned: its slot leaves the list of running ones at once, its delivery is
  * settled as failed, and its lane, if the handler ever ends, ends without effect. So a handler that never ends costs
- * the memory of its own promise and nothing else.
+ * the memory of its own promise and nothing else. Timeouts and durations go by the monotonic clock: a wall clock that
+ * is set back or forward neither spares a handler nor ends it early.
  */
 import type { Clock, Timer } from '../../environment/index.ts'
 import { DurationAverage } from '../fetching/prefetch.ts'
@@ -34,8 +35,8 @@ export interface Work<Run extends Abortable> {
 
 export class Runner<Run extends Abortable> {
   readonly durations = new DurationAverage()
-  /** When a handler last ended, in milliseconds since the epoch. */
-  lastEndedAtMs = 0
+  /** When a handler last ended, by `Clock.elapsedMs`. */
+  lastEndedAtMs = Number.NEGATIVE_INFINITY
   readonly #work: Work<Run>
   readonly #clock: Clock
   readonly #concurrency: number
@@ -93,7 +94,7 @@ export class Runner<Run extends Abortable> {
   #openLane(): boolean {
     if (this.#running.count >= this.#concurrency) return false
     const slot = new Slot<Run>()
-    this.#begin(slot, this.#clock.now())
+    this.#begin(slot, this.#clock.now(), this.#clock.elapsedMs())
     if (slot.run === undefined) return false
     void this.#lane(slot)
     return true
@@ -112,37 +113,38 @@ export class Runner<Run extends Abortable> {
       }
       if (slot.abandoned) return this.#endLate(slot, slot.run)
       const nowMs = this.#clock.now()
-      this.#end(slot, nowMs)
+      const elapsedMs = this.#clock.elapsedMs()
+      this.#end(slot, elapsedMs)
       if (failed) this.#work.failed(slot.run, thrown, nowMs)
       else this.#work.succeeded(slot.run, nowMs)
-      this.#begin(slot, nowMs)
+      this.#begin(slot, nowMs, elapsedMs)
     }
     if (this.#running.count === 0) this.#onIdle?.()
   }
 
-  #begin(slot: Slot<Run>, nowMs: number): void {
-    slot.run = this.#mayBegin(nowMs) ? this.#work.next(nowMs, this.#running.count) : undefined
+  #begin(slot: Slot<Run>, nowMs: number, elapsedMs: number): void {
+    slot.run = this.#mayBegin(elapsedMs) ? this.#work.next(nowMs, this.#running.count) : undefined
     if (slot.run === undefined) return
-    slot.startedAtMs = nowMs
-    slot.deadlineMs = nowMs + this.#timeoutMs
+    slot.startedAtMs = elapsedMs
+    slot.deadlineMs = elapsedMs + this.#timeoutMs
     this.#running.append(slot)
     if (this.#timer === undefined) this.#setTimer(this.#timeoutMs)
     this.#work.started()
   }
 
   // Settling the delivery before may have led to `fill`, which has used the freed place.
-  #mayBegin(nowMs: number): boolean {
-    return this.#running.count < this.#concurrency && this.#budget.spend(nowMs)
+  #mayBegin(elapsedMs: number): boolean {
+    return this.#running.count < this.#concurrency && this.#budget.spend(elapsedMs)
   }
 
-  #end(slot: Slot<Run>, nowMs: number): void {
+  #end(slot: Slot<Run>, elapsedMs: number): void {
     this.#running.remove(slot)
-    this.durations.observe(nowMs - slot.startedAtMs)
-    this.lastEndedAtMs = nowMs
+    this.durations.observe(elapsedMs - slot.startedAtMs)
+    this.lastEndedAtMs = elapsedMs
   }
 
   #endLate(slot: Slot<Run>, run: Run): void {
-    this.#work.endedLate(run, this.#clock.now() - slot.startedAtMs)
+    this.#work.endedLate(run, Math.round(this.#clock.elapsedMs() - slot.startedAtMs))
   }
 
   #setTimer(delayMs: number): void {
@@ -153,13 +155,15 @@ export class Runner<Run extends Abortable> {
   #expire(): void {
     this.#timer = undefined
     const nowMs = this.#clock.now()
-    for (let slot = this.#running.first; slot !== undefined && slot.deadlineMs <= nowMs; slot = this.#running.first) {
+    const elapsedMs = this.#clock.elapsedMs()
+    const running = this.#running
+    for (let slot = running.first; slot !== undefined && slot.deadlineMs <= elapsedMs; slot = running.first) {
       this.#abandon(slot)
-      this.durations.observe(nowMs - slot.startedAtMs)
+      this.durations.observe(elapsedMs - slot.startedAtMs)
       if (slot.run !== undefined) this.#work.timedOut(slot.run, nowMs)
     }
-    const { first } = this.#running
-    if (first !== undefined && this.#timer === undefined) this.#setTimer(first.deadlineMs - nowMs)
+    const { first } = running
+    if (first !== undefined && this.#timer === undefined) this.#setTimer(first.deadlineMs - elapsedMs)
     this.fill()
   }
 

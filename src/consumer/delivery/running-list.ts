@@ -4,6 +4,7 @@ import type { Abortable } from './abortable.ts'
 export class Slot<Run extends Abortable> {
   /** Undefined once there is nothing more to start. */
   run: Run | undefined = undefined
+  /** Both by `Clock.elapsedMs`. */
   startedAtMs = 0
   deadlineMs = 0
   /** Its place was given to another: what its handler does from now on has no effect. */

@@ -18,9 +18,9 @@ export class TurnBudget {
     this.#onTurn = onTurn
   }
 
-  /** Whether one more handler may be started in this turn. */
-  spend(nowMs: number): boolean {
-    if (this.#startsLeft > 0 && nowMs < this.#untilMs) {
+  /** Whether one more handler may be started in this turn; the time is that of `Clock.elapsedMs`. */
+  spend(elapsedMs: number): boolean {
+    if (this.#startsLeft > 0 && elapsedMs < this.#untilMs) {
       this.#startsLeft--
       return true
     }
@@ -28,13 +28,13 @@ export class TurnBudget {
       this.#refused = true
       return false
     }
-    this.#renew(nowMs)
+    this.#renew(elapsedMs)
     return true
   }
 
-  #renew(nowMs: number): void {
+  #renew(elapsedMs: number): void {
     this.#startsLeft = STARTS_MAX - 1
-    this.#untilMs = nowMs + TURN_MS_MAX
+    this.#untilMs = elapsedMs + TURN_MS_MAX
     this.#sameTurn = true
     setImmediate(() => this.#endTurn())
   }

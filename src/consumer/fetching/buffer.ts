@@ -2,16 +2,22 @@
  * Messages that were granted and not started, in the order in which their grants came. Suspects (isolated grants) wait
  * apart from the others.
  *
- * Invariants: `count` is the number of ordinary messages that wait, and `ledgers` holds no exhausted or lost ledger.
+ * Invariants: `count` and `bytes` are the number and the size of the ordinary messages that wait, and `ledgers` holds no
+ * exhausted or lost ledger.
  * Ordinary messages are handed out only while no suspect waits or is exclusive; a suspect only when nothing runs.
  * From then on it is exclusive, until `endExclusive`: it is settled for good, or its lease is lost and its handler
  * has ended. So a process that dies while a suspect runs, or before its settlement is recorded, dies with it alone.
  */
 import type { GrantLedger } from '../settlement/grant-ledger.ts'
 
+// A batch of many large messages would otherwise be limited by their number alone.
+const BYTES_MAX = 16 * 1024 * 1024
+
 export class GrantBuffer {
   /** Ordinary messages that wait. */
   count = 0
+  /** Their size in the store. */
+  #bytes = 0
   #ordinary: GrantLedger[] = []
   #suspects: GrantLedger[] = []
   #exclusive: GrantLedger | undefined
@@ -23,6 +29,7 @@ export class GrantBuffer {
     }
     this.#ordinary.push(ledger)
     this.count += ledger.waiting
+    this.#bytes += ledger.waiting * ledger.messageBytes
   }
 
   /** Whether ordinary messages have to wait because of a suspect. */
@@ -34,7 +41,12 @@ export class GrantBuffer {
     return this.count === 0 && this.#suspects.length === 0
   }
 
-  /** When the oldest ordinary message that waits was granted. Undefined when there is none. */
+  /** As many bytes wait as may: what is there is to be started before more is fetched. */
+  get full(): boolean {
+    return this.#bytes >= BYTES_MAX
+  }
+
+  /** When the oldest ordinary message that waits was granted, by `Clock.elapsedMs`. Undefined when there is none. */
   get oldestArrivedAtMs(): number | undefined {
     return this.#ordinary[0]?.arrivedAtMs
   }
@@ -43,7 +55,7 @@ export class GrantBuffer {
   take(): GrantLedger | undefined {
     const ledger = this.#ordinary[0]
     if (ledger === undefined) return undefined
-    this.count--
+    this.#countOut(1, ledger)
     ledger.next++
     if (ledger.next === ledger.grant.messages.length) this.#ordinary.shift()
     return ledger
@@ -67,7 +79,7 @@ export class GrantBuffer {
   }
 
   drop(ledger: GrantLedger): void {
-    if (this.#ordinary.includes(ledger)) this.count -= ledger.waiting
+    if (this.#ordinary.includes(ledger)) this.#countOut(ledger.waiting, ledger)
     this.#ordinary = this.#ordinary.filter((other) => other !== ledger)
     this.#suspects = this.#suspects.filter((other) => other !== ledger)
   }
@@ -78,6 +90,13 @@ export class GrantBuffer {
     this.#ordinary = []
     this.#suspects = []
     this.count = 0
+    this.#bytes = 0
     return ledgers
+  }
+
+  #countOut(messages: number, ledger: GrantLedger): void {
+    this.count -= messages
+    // Averages leave fractions behind.
+    this.#bytes = this.count === 0 ? 0 : this.#bytes - messages * ledger.messageBytes
   }
 }

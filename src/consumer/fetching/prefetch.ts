@@ -18,10 +18,8 @@ export class DurationAverage {
   averageMs = UNKNOWN
 
   observe(durationMs: number): void {
-    // A wall clock can be set back.
-    const observedMs = durationMs > 0 ? durationMs : 0
-    if (this.averageMs === UNKNOWN) this.averageMs = observedMs
-    else this.averageMs += (observedMs - this.averageMs) * WEIGHT_OF_NEWEST
+    if (this.averageMs === UNKNOWN) this.averageMs = durationMs
+    else this.averageMs += (durationMs - this.averageMs) * WEIGHT_OF_NEWEST
   }
 }
 

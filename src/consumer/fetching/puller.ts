@@ -2,11 +2,14 @@
  * Fetches messages ahead of the handlers. At most one `pull` is under way; while it is, handlers go on with what is
  * buffered. `poke` is called whenever a handler took something, and asks the engine again once the buffer is low.
  *
- * States: idle; pulling; pausing (the engine failed: 100 ms, doubling to 5 s, for ever); stopped, which is final.
- * Nothing is fetched while too many finished messages wait to be recorded: they are kept in memory.
+ * States: idle; pulling; pausing (the engine failed: 100 ms, doubling to 5 s, for ever); stopped, which is final: when
+ * told to, or by itself once the engine says that the subscription does not exist any more.
+ * Nothing is fetched while too many finished messages wait to be recorded, or too many bytes wait to be started: all of
+ * them are kept in memory.
  */
 import type { Grant, Source } from '../../engine.ts'
 import { type Clock, pause } from '../../environment/index.ts'
+import { PosthornError } from '../../errors.ts'
 import type { Outage } from '../outage.ts'
 import { messagesWanted, type Pace, refillBelow } from './prefetch.ts'
 
@@ -23,8 +26,16 @@ export interface Demand {
   running(): number
   /** Messages that were fetched and not started. */
   buffered(): number
+  /** Whether these are as many bytes as may be held. */
+  full(): boolean
   /** Messages that finished and are not recorded. */
   unrecorded(): number
+}
+
+export interface PullerEvents {
+  onGrants(grants: readonly Grant[]): void
+  /** The subscription was deleted: nothing is fetched any more. */
+  onGone(error: PosthornError): void
 }
 
 export class Puller {
@@ -32,25 +43,19 @@ export class Puller {
   readonly #clock: Clock
   readonly #outage: Outage
   readonly #demand: Demand
-  readonly #onGrants: (grants: readonly Grant[]) => void
+  readonly #events: PullerEvents
   readonly #stop = new AbortController()
   #lastPulled = 0
   #refillBelow = 1
   #active = false
   #ended: Promise<void> = Promise.resolve()
 
-  constructor(
-    source: Source,
-    clock: Clock,
-    outage: Outage,
-    demand: Demand,
-    onGrants: (grants: readonly Grant[]) => void,
-  ) {
+  constructor(source: Source, clock: Clock, outage: Outage, demand: Demand, events: PullerEvents) {
     this.#source = source
     this.#clock = clock
     this.#outage = outage
     this.#demand = demand
-    this.#onGrants = onGrants
+    this.#events = events
   }
 
   /** Fetches more if there is room. Cheap: called for every message that is started. */
@@ -68,7 +73,7 @@ export class Puller {
 
   #wanting(): boolean {
     const demand = this.#demand
-    if (demand.buffered() >= this.#refillBelow) return false
+    if (demand.buffered() >= this.#refillBelow || demand.full()) return false
     return demand.unrecorded() <= UNRECORDED_MAX && !this.#stop.signal.aborted
   }
 
@@ -76,7 +81,7 @@ export class Puller {
     while (this.#wanting()) {
       const grants = await this.#pull()
       this.#adapt(messagesIn(grants))
-      if (grants.length > 0) this.#onGrants(grants)
+      if (grants.length > 0) this.#events.onGrants(grants)
     }
     this.#active = false
   }
@@ -94,15 +99,25 @@ export class Puller {
       if (grants.length === 0) await pause(this.#clock, EMPTY_PAUSE_MS, this.#stop.signal)
       return grants
     } catch (error) {
+      if (isGone(error)) this.#gone(error)
       if (!this.#stop.signal.aborted) await pause(this.#clock, this.#outage.failed(error), this.#stop.signal)
       return []
     }
+  }
+
+  #gone(error: PosthornError): void {
+    this.#stop.abort()
+    this.#events.onGone(error)
   }
 
   #adapt(lastPulled: number): void {
     this.#lastPulled = lastPulled
     this.#refillBelow = refillBelow(this.#demand.pace(), lastPulled)
   }
+}
+
+function isGone(error: unknown): error is PosthornError {
+  return error instanceof PosthornError && error.code === 'POSTHORN_SUBSCRIPTION_NOT_FOUND'
 }
 
 function messagesIn(grants: readonly Grant[]): number {

@@ -12,6 +12,7 @@ import { ACKED, restoreRanges, takeRanges, wholeRange } from './acked-ranges.ts'
 
 export class GrantLedger {
   readonly grant: Grant
+  /** By `Clock.elapsedMs`. */
   readonly arrivedAtMs: number
   /** Index of the first message that was not started. */
   next = 0
@@ -38,6 +39,11 @@ export class GrantLedger {
   /** Messages that were not started. */
   get waiting(): number {
     return this.grant.messages.length - this.next
+  }
+
+  /** The size of one message, on average. */
+  get messageBytes(): number {
+    return this.grant.bytes / this.grant.messages.length
   }
 
   /** Finished messages that the engine has not confirmed. */

@@ -1,3 +1,4 @@
+import { Buffer } from 'node:buffer'
 import type { Grant, StoredMessage } from '../../engine.ts'
 import { storedMessage } from '../../message/decode.ts'
 import type { DecodedBatches } from './decoded.ts'
@@ -153,9 +154,10 @@ export class GrantRound {
     const lease = new Lease(this.#nextLeaseId(), holder, range, known, { single, isolated })
     subscription.leases.set(lease.id, lease)
     const { partition } = range
-    this.#grants.push({ lease: lease.id, partition, messages, attempt, crashes, isolated, failures })
+    const bytes = event ? Buffer.byteLength(JSON.stringify(event)) : this.#bytesOf(range)
+    this.#grants.push({ lease: lease.id, partition, messages, attempt, crashes, isolated, failures, bytes })
     this.#messagesLeft -= messages.length
-    this.#bytesLeft -= this.#bytesOf(range)
+    this.#bytesLeft -= bytes
     return true
   }
 

@@ -3,35 +3,41 @@
  * acts on each turn that comes back. It holds no state of the store.
  *
  * The thread keeps the process alive only while a call waits for its answer or a source is open, so that a script
- * which only publishes can end when it is done. When the thread dies, every call, the waiting ones and later ones, fails with POSTHORN_STORAGE_FAILED.
+ * which only publishes can end when it is done.
+ *
+ * States: up; down, from the end of a thread until another one has opened the file and the sources; ended, which is
+ * final. While it is down every call fails with the coded error of the day, and opening is tried after 100 ms, doubling
+ * to 5 s. Calls that waited when the thread ended fail too: appends with POSTHORN_OUTCOME_UNKNOWN, unless the thread
+ * said itself what became of them. It ends when it is closed; when the file was removed or replaced, which nobody but an
+ * operator can mend; and for a database in memory, which is gone with its thread.
  */
-import { Worker } from 'node:worker_threads'
 import { BoxMap } from '../../collections/box-map.ts'
-import type { EngineOptions, Grant, LeaseId, SourceOptions, StoredMessage } from '../../engine.ts'
+import type { EngineOptions, Grant, LeaseId, SourceOptions } from '../../engine.ts'
 import type { Clock, Logger, Timer } from '../../environment/index.ts'
 import { PosthornError } from '../../errors.ts'
-import { decodeBatch, parseEvent, storedMessage } from '../../message/decode.ts'
-import type { SqliteAddress } from './address.ts'
+import { IN_MEMORY, type SqliteAddress } from './address.ts'
+import { DecodedBatches } from './decoded-batches.ts'
 import { BEAT_MS, Liveness } from './liveness.ts'
 import type {
   CallResult,
   Command,
   LostLeases,
-  Opening,
   PullResult,
   ThreadData,
   Turn,
   WireError,
-  WireGrant,
+  WireSourceOptions,
 } from './protocol.ts'
-import { threadFlags } from './thread-flags.ts'
+import { describeFailure } from './store/failure.ts'
 import { fromWire } from './wire-error.ts'
+import { WriterThread } from './writer-thread.ts'
 
 /** Omits a member from each part of a union. */
 type Without<Union, Name extends string> = Union extends unknown ? Omit<Union, Name> : never
 type CallCommand = Without<Extract<Command, { call: number }>, 'call' | 'nowMs'>
 
 interface Waiting {
+  readonly kind: CallCommand['kind']
   resolve(value: never): void
   reject(error: unknown): void
 }
@@ -42,114 +48,125 @@ export interface SourceListener extends Pick<SourceOptions, 'onLeasesLost' | 'on
   onGrants(grants: readonly Grant[], pull: number): void
   /** Without a number: no pull can be answered any more. */
   onPullFailed(error: PosthornError, pull?: number): void
+  /** The source could not be opened again in a new thread, and never will be: its subscription is gone. */
+  onGone(error: PosthornError): void
+}
+
+interface OpenSource {
+  readonly options: WireSourceOptions
+  readonly listener: SourceListener
 }
 
 const WARNING_MS = 60_000
-const THREAD = new URL(import.meta.url.endsWith('.ts') ? './writer/thread.ts' : './writer/thread.js', import.meta.url)
+const REOPEN_MS_FIRST = 100
+const REOPEN_MS_MAX = 5_000
 
 export class Host {
   readonly file: string
-  readonly #worker: Worker
   readonly #clock: Clock
   readonly #logger: Logger
+  readonly #data: ThreadData
   readonly #liveness = new Liveness()
   readonly #calls = new BoxMap<number, Waiting>()
-  readonly #listeners = new Map<number, SourceListener>()
-  readonly #decoded = new BoxMap<number, StoredMessage[]>()
+  readonly #sources = new Map<number, OpenSource>()
+  readonly #decoded = new DecodedBatches()
+  #thread: WriterThread | undefined
+  /** Of the file that was opened first: a later thread takes no other. */
+  #identity: string | undefined
+  #failedSync = false
   #nextCall = 1
   #warnedAtMs = Number.NEGATIVE_INFINITY
   #beat: Timer | undefined
   #alarm: Timer | undefined
+  #reopening: Timer | undefined
   #dead: PosthornError | undefined
+  #ended = false
 
   private constructor(address: SqliteAddress, { environment, leaseMs }: EngineOptions) {
     this.file = address.file
     this.#clock = environment.clock
     this.#logger = environment.logger
-    const { real } = this.#clock
-    this.#beatNow()
-    const workerData: ThreadData = {
-      address,
-      leaseMs,
-      liveness: this.#liveness.buffer,
-      ...(!real && { heldTimeMs: this.#clock.now() }),
-    }
-    this.#worker = new Worker(THREAD, {
-      workerData,
-      name: 'posthorn-writer',
-      resourceLimits: THREAD_LIMITS,
-      execArgv: threadFlags(process.execArgv),
-    })
+    this.#data = { address, leaseMs, liveness: this.#liveness.buffer }
   }
 
   static async open(address: SqliteAddress, options: EngineOptions): Promise<Host> {
     const host = new Host(address, options)
-    const opening = await new Promise<Opening>((resolve, reject) => {
-      host.#worker.once('message', resolve)
-      host.#worker.once('error', (error) => reject(host.#failed(error)))
-      host.#worker.once('exit', () => reject(host.#failed(new Error('the writer thread did not start'))))
-    })
-    if ('failed' in opening) {
-      await host.#worker.terminate()
-      throw fromWire(opening.failed)
-    }
-    host.#start(options.leaseMs)
+    host.#beatNow()
+    await host.#launch()
+    host.#holdProcess()
+    host.#keepBeating(host.#clock.real ? BEAT_MS : options.leaseMs / 3)
     return host
   }
 
-  /** Why nothing can be sent any more; undefined while all is well. */
+  /** Why nothing can be sent now; undefined while all is well. */
   get dead(): PosthornError | undefined {
     return this.#dead
   }
 
   /** Sends a command and waits for its answer. */
   call<Value>(command: CallCommand): Promise<Value> {
-    if (this.#dead) return Promise.reject(this.#dead)
+    return this.#dead ? Promise.reject(this.#dead) : this.#ask(command)
+  }
+
+  /** Sends a command that nobody waits for. */
+  send(command: Without<Command, 'nowMs'>): void {
+    this.#thread?.send((this.#clock.real ? command : { ...command, nowMs: this.#clock.now() }) as Command)
+  }
+
+  listen(source: number, handlerTimeoutMs: number, options: WireSourceOptions, listener: SourceListener): void {
+    this.#liveness.trust(handlerTimeoutMs)
+    this.#sources.set(source, { options, listener })
+    this.#holdProcess()
+  }
+
+  ignore(source: number): void {
+    this.#sources.delete(source)
+    this.#holdProcess()
+  }
+
+  /** Rejects when what is leased could not be given back, though the file is there. */
+  async close(): Promise<void> {
+    try {
+      if (!this.#dead) await this.#ask({ kind: 'close' })
+    } finally {
+      this.#end(new PosthornError('POSTHORN_CLOSED', { operation: 'the call' }))
+      await this.#thread?.terminate()
+    }
+  }
+
+  /** Ends the thread at once, as the death of the process would: nothing is given back. */
+  async kill(): Promise<void> {
+    const thread = this.#thread
+    const problem = 'the writer thread was ended'
+    this.#end(new PosthornError('POSTHORN_STORAGE_FAILED', { store: this.file, problem }))
+    this.#down(this.#dead!)
+    await thread?.terminate()
+  }
+
+  #ask<Value>(command: CallCommand): Promise<Value> {
     return new Promise<Value>((resolve, reject) => {
       const call = this.#nextCall++
-      this.#calls.set(call, { resolve, reject })
+      this.#calls.set(call, { kind: command.kind, resolve, reject })
       this.#holdProcess()
       this.send({ ...command, call } as Command)
     })
   }
 
-  /** Sends a command that nobody waits for. */
-  send(command: Without<Command, 'nowMs'>): void {
-    this.#worker.postMessage(this.#clock.real ? command : { ...command, nowMs: this.#clock.now() })
-  }
-
-  listen(source: number, handlerTimeoutMs: number, listener: SourceListener): void {
-    this.#liveness.trust(handlerTimeoutMs)
-    this.#listeners.set(source, listener)
-    this.#holdProcess()
-  }
-
-  ignore(source: number): void {
-    this.#listeners.delete(source)
-    this.#holdProcess()
-  }
-
-  async close(): Promise<void> {
-    await this.call({ kind: 'close' })
-    this.#beat?.cancel()
-    this.#alarm?.cancel()
-    this.#dead = new PosthornError('POSTHORN_CLOSED', { operation: 'the call' })
-    await this.#worker.terminate()
-  }
-
-  /** Ends the thread at once, as the death of the process would: nothing is given back, nothing is told. */
-  async kill(): Promise<void> {
-    this.#beat?.cancel()
-    this.#alarm?.cancel()
-    await this.#worker.terminate()
-  }
-
-  #start(leaseMs: number): void {
-    this.#worker.on('message', (turn: Turn) => this.#act(turn))
-    this.#worker.on('error', (error) => this.#die(error))
-    this.#worker.on('exit', () => this.#die(new Error('the writer thread ended')))
-    this.#worker.unref()
-    this.#keepBeating(this.#clock.real ? BEAT_MS : leaseMs / 3)
+  async #launch(): Promise<void> {
+    const thread = await WriterThread.start({
+      ...this.#data,
+      ...(!this.#clock.real && { heldTimeMs: this.#clock.now() }),
+      ...(this.#identity !== undefined && { identity: this.#identity }),
+      afterFailedSync: this.#failedSync,
+    })
+    if (this.#ended) return thread.terminate()
+    this.#thread = thread
+    this.#identity ??= thread.identity
+    this.#failedSync = false
+    const over = (failure: PosthornError) => {
+      if (this.#thread === thread) this.#lose(failure)
+    }
+    thread.listen(this.file, (turn) => this.#act(turn), over)
   }
 
   #keepBeating(everyMs: number): void {
@@ -166,21 +183,19 @@ export class Host {
   }
 
   #holdProcess(): void {
-    if (this.#calls.size + this.#listeners.size > 0) this.#worker.ref()
-    else this.#worker.unref()
+    this.#thread?.hold(this.#calls.size + this.#sources.size > 0)
   }
 
   #act(turn: Turn): void {
-    for (const batch of turn.batches) {
-      this.#decoded.set(batch.id, decodeBatch(batch.shared, batch.data, batch.baseOffset))
-    }
+    this.#decoded.add(turn.batches)
     if (turn.lost) this.#loseLeases(turn.lost)
     for (const result of turn.grants) this.#handOver(result)
-    for (const id of turn.forget) this.#decoded.take(id)
-    for (const { source, error } of turn.damaged) this.#listeners.get(source)?.onDamage(fromWire(error))
+    this.#decoded.forget(turn.forget)
+    for (const { source, error } of turn.damaged) this.#sources.get(source)?.listener.onDamage(fromWire(error))
     for (const result of turn.results) this.#answer(result)
     if (turn.trouble) this.#warn(turn.trouble)
     if (turn.alarmAtMs !== undefined) this.#setAlarm(turn.alarmAtMs)
+    if (turn.ended) this.#lose(fromWire(turn.ended), true)
   }
 
   #answer(result: CallResult): void {
@@ -191,26 +206,17 @@ export class Host {
   }
 
   #handOver(result: PullResult): void {
-    const listener = this.#listeners.get(result.source)
+    const listener = this.#sources.get(result.source)?.listener
     if ('error' in result) listener?.onPullFailed(fromWire(result.error), result.pull)
     else
       listener?.onGrants(
-        result.grants.map((grant) => this.#toGrant(grant)),
+        result.grants.map((grant) => this.#decoded.toGrant(grant)),
         result.pull,
       )
   }
 
-  #toGrant({ segments, kept, ...grant }: WireGrant): Grant {
-    if (kept) return { ...grant, messages: [storedMessage(parseEvent(kept.event), kept.offset)] }
-    const parts = segments.map(({ batch, from, to }) => {
-      const messages = this.#decoded.get(batch)!
-      return from === 0 && to === messages.length ? messages : messages.slice(from, to)
-    })
-    return { ...grant, messages: parts.length === 1 ? parts[0]! : parts.flat() }
-  }
-
   #loseLeases({ reason, held }: LostLeases): void {
-    for (const { source, leases } of held) this.#listeners.get(source)?.onLeasesLost(leases as LeaseId[], reason)
+    for (const { source, leases } of held) this.#sources.get(source)?.listener.onLeasesLost(leases as LeaseId[], reason)
   }
 
   // It is tried ten times a second: said once a minute.
@@ -227,19 +233,83 @@ export class Host {
     this.#alarm = this.#clock.setTimer(Math.max(0, atMs - this.#clock.now()), () => this.send({ kind: 'tick' }))
   }
 
-  #failed(cause: Error): PosthornError {
-    return new PosthornError('POSTHORN_STORAGE_FAILED', { store: this.file, problem: cause.message }, { cause })
+  /** The thread is over. `announced`: it has answered all that it carried out. */
+  #lose(failure: PosthornError, announced = false): void {
+    void this.#thread?.terminate()
+    this.#failedSync ||= announced
+    const { code, message } = failure
+    if (code === 'POSTHORN_STORAGE_REPLACED' || this.file === IN_MEMORY) {
+      this.#end(failure)
+      this.#logger.error(`Storage is lost to this process: ${message}`, { code })
+    } else {
+      this.#logger.error(`Storage failed and is opened again: ${message}`, { code })
+    }
+    this.#down(failure, announced)
+    if (!this.#ended) this.#reopenLater(REOPEN_MS_FIRST)
   }
 
-  #die(cause: Error): void {
+  #down(failure: PosthornError, announced = this.#ended): void {
+    this.#dead = failure
+    this.#thread = undefined
+    this.#decoded.clear()
+    const { message: problem } = failure
+    const unknown = new PosthornError('POSTHORN_OUTCOME_UNKNOWN', { store: this.file, problem }, { cause: failure })
+    for (const { kind, reject } of this.#calls.takeAll()) {
+      reject(kind === 'append' && !announced ? unknown : failure)
+    }
+    for (const { listener } of this.#sources.values()) listener.onPullFailed(failure)
+  }
+
+  // Handlers may be waiting for their next message: the process is not to end for want of a thread.
+  #reopenLater(delayMs: number): void {
+    const reopen = () => void this.#reopen(Math.min(delayMs * 2, REOPEN_MS_MAX))
+    this.#reopening = this.#clock.setTimer(delayMs, reopen, { keepsProcessAlive: this.#sources.size > 0 })
+  }
+
+  async #reopen(nextDelayMs: number): Promise<void> {
+    try {
+      await this.#launch()
+      if (this.#ended) return
+      for (const [source, { options, listener }] of this.#sources) await this.#openAgain(source, options, listener)
+    } catch (error) {
+      this.#stayDown(describeFailure(error, this.file), nextDelayMs)
+      return
+    }
+    if (this.#ended || this.#thread === undefined) return
+    this.#dead = undefined
+    this.#holdProcess()
+    this.#logger.info('Storage works again.', { file: this.file })
+  }
+
+  async #openAgain(source: number, options: WireSourceOptions, listener: SourceListener): Promise<void> {
+    try {
+      await this.#ask({ kind: 'openSource', source, options })
+    } catch (error) {
+      const { code } = error as PosthornError
+      if (code !== 'POSTHORN_SUBSCRIPTION_NOT_FOUND' && code !== 'POSTHORN_TOPIC_NOT_FOUND') throw error
+      listener.onGone(error as PosthornError)
+    }
+  }
+
+  // A thread that ended while the sources were being opened has set a next try itself.
+  #stayDown(failure: PosthornError, nextDelayMs: number): void {
+    if (this.#ended) return
+    if (failure.code === 'POSTHORN_STORAGE_REPLACED') {
+      this.#lose(failure)
+      return
+    }
+    void this.#thread?.terminate()
+    this.#thread = undefined
+    this.#dead = failure
+    this.#reopening?.cancel()
+    this.#reopenLater(nextDelayMs)
+  }
+
+  #end(why: PosthornError): void {
+    this.#ended = true
+    this.#dead = why
     this.#beat?.cancel()
     this.#alarm?.cancel()
-    const dead = this.#dead ?? this.#failed(cause)
-    this.#dead = dead
-    for (const waiting of this.#calls.takeAll()) waiting.reject(dead)
-    for (const listener of this.#listeners.values()) listener.onPullFailed(dead)
+    this.#reopening?.cancel()
   }
 }
-
-// The thread holds no messages beyond a turn; a small young generation keeps its memory small.
-const THREAD_LIMITS = { maxYoungGenerationSizeMb: 16 }

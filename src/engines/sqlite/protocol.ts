@@ -23,6 +23,10 @@ export interface ThreadData {
   readonly heldTimeMs?: number
   /** See liveness.ts. */
   readonly liveness: SharedArrayBuffer
+  /** The thread before this one ended because the disk failed to sync. */
+  readonly afterFailedSync?: boolean
+  /** The file that the thread before this one had open: no other will do. */
+  readonly identity?: string
 }
 
 /** Messages of one partition, ready to be stored as one record batch. */
@@ -64,7 +68,7 @@ export type WireOutcome =
   | { readonly refused: WireError }
 
 /** The first thing that the thread says; it says nothing more when the file could not be opened. */
-export type Opening = { readonly opened: true } | { readonly failed: WireError }
+export type Opening = { readonly opened: true; readonly identity?: string } | { readonly failed: WireError }
 
 export type Command = { readonly nowMs?: number } & (
   | { readonly kind: 'append'; readonly call: number; readonly groups: readonly WireGroup[] }
@@ -120,6 +124,8 @@ export interface WireGrant {
   readonly crashes: number
   readonly isolated: boolean
   readonly failures: readonly Failure[]
+  /** What its messages take up in the store, about. */
+  readonly bytes: number
   readonly segments: readonly WireSegment[]
   /** The message itself, where it is kept apart from the log. */
   readonly kept?: { readonly offset: number; readonly event: string }
@@ -138,6 +144,8 @@ export interface Turn {
   readonly trouble?: WireError
   /** With held time: when the thread wants to be told that time has come. */
   readonly alarmAtMs?: number
+  /** Why the thread ends with this turn, with everything given back that could be. */
+  readonly ended?: WireError
 }
 
 /** Leases that are void, by source, and why. */

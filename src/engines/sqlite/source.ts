@@ -14,6 +14,8 @@ export class SqliteSource implements Source {
   readonly #onClose: () => void
   #waiting: WaitingPull | undefined
   #pulls = 0
+  /** Why nothing can ever be pulled again. */
+  #gone: PosthornError | undefined
   #closing: Promise<void> | undefined
 
   private constructor(host: Host, number: number, onClose: () => void) {
@@ -26,18 +28,27 @@ export class SqliteSource implements Source {
     const source = new SqliteSource(host, number, onClose)
     const { topic, subscription, handlerTimeoutMs } = options
     await host.call({ kind: 'openSource', source: number, options: { topic, subscription } })
-    host.listen(number, handlerTimeoutMs, {
-      onGrants: (grants, pull) => source.#receive(grants, pull),
-      onPullFailed: (error, pull) => source.#fail(error, pull),
-      onLeasesLost: (leases, reason) => options.onLeasesLost(leases, reason),
-      onDamage: (error) => options.onDamage(error),
-    })
+    host.listen(
+      number,
+      handlerTimeoutMs,
+      { topic, subscription },
+      {
+        onGrants: (grants, pull) => source.#receive(grants, pull),
+        onPullFailed: (error, pull) => source.#fail(error, pull),
+        onGone: (error) => {
+          source.#gone = error
+        },
+        onLeasesLost: (leases, reason) => options.onLeasesLost(leases, reason),
+        onDamage: (error) => options.onDamage(error),
+      },
+    )
     return source
   }
 
   pull(limits: { messagesMax: number; bytesMax: number }, signal: AbortSignal): Promise<readonly Grant[]> {
     if (this.#closing || signal.aborted) return Promise.resolve([])
-    if (this.#host.dead) return Promise.reject(this.#host.dead)
+    const failure = this.#gone ?? this.#host.dead
+    if (failure) return Promise.reject(failure)
     const pull = ++this.#pulls
     return new Promise((resolve, reject) => {
       const giveUp = () => {

@@ -1,6 +1,6 @@
 /** What becomes of a connection that cannot be opened, and of the file that it was given. */
 import assert from 'node:assert/strict'
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { describe, test } from 'node:test'
@@ -44,6 +44,17 @@ describe('opening', { concurrency: 2 }, () => {
       sql(file, 'SELECT name FROM users').map((row) => row.name),
       ['Ada'],
     )
+  })
+
+  test('a link to the file is as good as the file', async (context) => {
+    const file = newFile(context)
+    const link = join(folder(context), 'link.db')
+    symlinkSync(file, link)
+    const bench = await Bench.make(context, link)
+    await bench.publish(['by the link'])
+    const direct = await Bench.open(context, file)
+    assert.deepEqual(await (await direct.source()).take(1), ['by the link'])
+    assert.deepEqual(readdirSync(dirname(link)), ['link.db'])
   })
 
   test('folders that are missing are made', async (context) => {

@@ -11,12 +11,11 @@
  * failure. Leases and settlements need not: losing them costs a second delivery. A later sync covers them, as the log
  * is one file in order, and so does a checkpoint, which syncs the log before it copies from it.
  */
-import { accessSync, closeSync, constants, existsSync, fdatasyncSync, mkdirSync, openSync } from 'node:fs'
-import { dirname } from 'node:path'
 import { DatabaseSync, type SQLInputValue } from 'node:sqlite'
 import { PosthornError } from '../../../errors.ts'
 import { IN_MEMORY, type SqliteAddress } from '../address.ts'
 import { BUSY_LIMIT_MS, describeFailure, isBusy } from './failure.ts'
+import { LogFile, prepareFolder } from './log-file.ts'
 
 /** The part of a database connection that the store needs; the user's own connection fits it too. */
 export interface Statements {
@@ -72,7 +71,7 @@ const sleepCell = new Int32Array(new SharedArrayBuffer(4))
 export class Connection extends StatementCache {
   readonly file: string
   readonly #database: DatabaseSync
-  #logDescriptor: number | undefined
+  #log: LogFile | undefined
   #longestWaitMs = 0
 
   private constructor(database: DatabaseSync, file: string) {
@@ -93,6 +92,7 @@ export class Connection extends StatementCache {
       try {
         check(connection)
         connection.#configure(address)
+        if (file !== IN_MEMORY) connection.#openLog()
       } catch (error) {
         connection.close()
         throw error
@@ -132,14 +132,44 @@ export class Connection extends StatementCache {
     }
   }
 
+  /** Where the file really is, whatever links lead to it. Undefined for a database in memory. */
+  get realFile(): string | undefined {
+    return this.#log?.database
+  }
+
+  /** Tells the file from every other one. Undefined for a database in memory. */
+  get identity(): string | undefined {
+    return this.#log?.identity
+  }
+
   /**
    * Forces everything committed until now to stable storage. Throws when that fails: then nobody knows what is stored,
-   * and the file must be opened anew.
+   * and the file must be opened anew. Throws POSTHORN_STORAGE_REPLACED like `refuseReplaced`.
    */
   sync(): void {
-    if (this.file === IN_MEMORY) return
-    this.#logDescriptor ??= openSync(`${this.file}-wal`, 'r+')
-    fdatasyncSync(this.#logDescriptor)
+    this.#log?.sync()
+    this.refuseReplaced()
+  }
+
+  /**
+   * Throws POSTHORN_STORAGE_REPLACED when the database or its log is no longer what their paths lead to: all that is
+   * written then is gone with the last process that has them open.
+   */
+  refuseReplaced(): void {
+    if (this.#log?.isReplaced()) throw new PosthornError('POSTHORN_STORAGE_REPLACED', { store: this.file })
+  }
+
+  /**
+   * Copies the whole log into the database and begins it anew. After a sync that failed, the system may have dropped
+   * pages of the log and take them for written: the next sync would succeed, and a power failure would end the log at
+   * the gap, before everything that was acknowledged since.
+   */
+  emptyLog(): void {
+    if (this.#log === undefined) return
+    const { busy } = this.waitWhileBusy(() => this.get<{ busy: number }>('PRAGMA wal_checkpoint(TRUNCATE)'))!
+    if (busy === 0) return
+    const problem = 'the disk failed, the log has to be emptied, and another connection is reading it'
+    throw new PosthornError('POSTHORN_STORAGE_UNAVAILABLE', { store: this.file, problem })
   }
 
   /** Runs `work`, which only reads, on one state of the file. */
@@ -180,8 +210,8 @@ export class Connection extends StatementCache {
 
   close(): void {
     this.#database.close()
-    if (this.#logDescriptor !== undefined) closeSync(this.#logDescriptor)
-    this.#logDescriptor = undefined
+    this.#log?.close()
+    this.#log = undefined
   }
 
   #configure({ file, maxBytes }: SqliteAddress): void {
@@ -200,6 +230,12 @@ export class Connection extends StatementCache {
     if (maxBytes !== undefined) this.waitWhileBusy(() => this.#limit(maxBytes))
   }
 
+  // SQLite makes the log when it first reads.
+  #openLog(): void {
+    this.waitWhileBusy(() => this.get('SELECT 1 FROM sqlite_schema'))
+    this.#log = new LogFile(this.file)
+  }
+
   #limit(maxBytes: number): void {
     const { page_size } = this.#database.prepare('PRAGMA page_size').get() as { page_size: number }
     this.#database.exec(`PRAGMA max_page_count = ${Math.floor(maxBytes / page_size)}`)
@@ -211,19 +247,14 @@ export class Connection extends StatementCache {
   }
 }
 
-// SQLite opens what it may only read, and fails at the first write; beside the file it makes two others.
-function prepareFolder(file: string): void {
-  mkdirSync(dirname(file), { recursive: true })
-  accessSync(dirname(file), constants.R_OK | constants.W_OK)
-  if (existsSync(file)) accessSync(file, constants.R_OK | constants.W_OK)
-}
+const UNAVAILABLE: ReadonlySet<string> = new Set(['EEXIST', 'ENOTDIR', 'ENAMETOOLONG', 'EMFILE', 'ENFILE'])
 
 function openFailure(error: unknown, file: string): PosthornError {
   const code = (error as NodeJS.ErrnoException).code
   if (code === 'EACCES' || code === 'EROFS' || code === 'EPERM') {
     return new PosthornError('POSTHORN_STORAGE_READ_ONLY', { file }, { cause: error })
   }
-  if (code === 'EEXIST' || code === 'ENOTDIR' || code === 'ENAMETOOLONG') {
+  if (UNAVAILABLE.has(code ?? '')) {
     const { message: problem } = error as Error
     return new PosthornError('POSTHORN_STORAGE_UNAVAILABLE', { store: file, problem }, { cause: error })
   }

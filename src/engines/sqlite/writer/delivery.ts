@@ -66,11 +66,12 @@ export class Deliverer {
   #read(source: OpenSource, topic: string, plan: PlannedGrant, unreadable: Unreadable[]): WireGrant {
     const { ranges, event, ...rest } = plan
     const kept = this.#keptEvent(source, plan)
-    if (kept) return { ...rest, segments: [], kept }
+    if (kept) return { ...rest, bytes: Buffer.byteLength(kept.event), segments: [], kept }
     const segments: WireSegment[] = []
+    let bytes = 0
     for (const [from, to] of ranges)
-      this.#readRange(source.topicId, topic, plan.partition, from, to, segments, unreadable)
-    return { ...rest, segments }
+      bytes += this.#readRange(source.topicId, topic, plan.partition, from, to, segments, unreadable)
+    return { ...rest, bytes, segments }
   }
 
   // A retry is one message of a batch: it is cut out here, so that the event loop need not decode the batch for it.
@@ -82,6 +83,7 @@ export class Deliverer {
     return event === undefined ? undefined : { offset, event }
   }
 
+  /** Returns the size of what can be read, in bytes. */
   #readRange(
     topicId: number,
     topic: string,
@@ -90,7 +92,8 @@ export class Deliverer {
     to: number,
     segments: WireSegment[],
     unreadable: Unreadable[],
-  ): void {
+  ): number {
+    let bytes = 0
     let offset = from
     while (offset < to) {
       const places = this.#store.log.findBatches(topicId, partition, offset, BATCHES_PER_LOOK)
@@ -102,12 +105,16 @@ export class Deliverer {
         const batch = this.#ship(topicId, partition, place.baseOffset, place.batchId)
         if (batch === undefined)
           unreadable.push({ from: start, to: end, damage: damageOf(topic, partition, start, end) })
-        else segments.push({ batch, from: start - place.baseOffset, to: end - place.baseOffset })
+        else {
+          segments.push({ batch, from: start - place.baseOffset, to: end - place.baseOffset })
+          bytes += (place.bytes / place.count) * (end - start)
+        }
         offset = end
       }
       if (places.length < BATCHES_PER_LOOK) break
     }
     if (offset < to) unreadable.push({ from: offset, to })
+    return bytes
   }
 
   // Row ids are used again once a batch is deleted; a partition's offsets never are, so they name the batch.

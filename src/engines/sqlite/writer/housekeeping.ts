@@ -35,7 +35,7 @@ export class Housekeeping {
   #retentionAtMs: number
   #dataVersion = -1
   #lookedAtMs: number
-  #indulgentUntilMs = 0
+  #indulgentUntilMs: number
   /** A round did all that it may do at a time, and left more. */
   #unfinished = false
 
@@ -47,6 +47,8 @@ export class Housekeeping {
     this.#onAlarm = onAlarm
     this.#lookedAtMs = clock.now()
     this.#retentionAtMs = this.#lookedAtMs + RETENTION_MS
+    // Whatever stopped all of the others just now may have let this process start.
+    this.#indulgentUntilMs = clock.real ? this.#lookedAtMs + INDULGENCE_MS : 0
   }
 
   /** Gives leases of this process back in a later turn. */
@@ -160,7 +162,7 @@ export class Housekeeping {
   }
 
   #nextMs(nowMs: number): number {
-    if (this.#stranded.size > 0) return nowMs
+    if (this.#stranded.size > 0 || !this.#sources.closing().next().done) return nowMs
     try {
       return this.#store.connection.read(() => this.#nextInStoreMs())
     } catch {

@@ -4,7 +4,7 @@ import type { Command, WireGroup, WireOutcome } from '../protocol.ts'
 import type { Store, StoreAdmin } from '../store/store.ts'
 import { toWire } from '../wire-error.ts'
 import type { Session } from './session.ts'
-import type { Sources, WaitingPull } from './sources.ts'
+import type { OpenSource, Sources, WaitingPull } from './sources.ts'
 
 /** One thing to do in a turn, with what the turn has to know about it. */
 export interface Operation {
@@ -60,8 +60,6 @@ export class Operations {
       case 'pull':
         this.#park(command.source, command)
         return undefined
-      case 'giveBack':
-        return this.#giveBack(command.source, command.leases)
       case 'unpull':
         this.#park(command.source, undefined)
         return undefined
@@ -190,40 +188,34 @@ export class Operations {
           partitions,
           leases: new Set(),
           pull: undefined,
+          closing: false,
         })
       },
       concernsOthers: () => false,
     }
   }
 
+  /** What earlier turns could not commit, and must be: the closing of sources. */
+  unfinished(): Operation[] {
+    return Array.from(this.#sources.closing(), (source) => this.#release(source))
+  }
+
   #closeSource(call: number, number: number): Operation {
+    const source = this.#sources.close(number)
+    if (source) return { ...this.#release(source), call }
+    return { call, transactional: false, durable: false, run() {}, concernsOthers: () => false }
+  }
+
+  #release(source: OpenSource): Operation {
     return {
-      call,
       transactional: true,
       durable: false,
       run: () => {
-        const source = this.#sources.get(number)
-        if (!source) return
-        source.pull = undefined
         for (const lease of source.leases) this.#store.recall.release(lease, this.#session.id)
         if (this.#sources.hasTwin(source)) return
         this.#store.sessions.removeSubscription(this.#session.id, source.subscriptionId)
       },
-      committed: () => this.#sources.remove(number),
-      concernsOthers: () => true,
-    }
-  }
-
-  #giveBack(number: number, leases: readonly LeaseId[]): Operation {
-    return {
-      transactional: true,
-      durable: false,
-      run: () => {
-        for (const lease of leases) this.#store.recall.release(lease, this.#session.id)
-      },
-      committed: () => {
-        for (const lease of leases) this.#sources.get(number)?.leases.delete(lease)
-      },
+      committed: () => this.#sources.remove(source.number),
       concernsOthers: () => true,
     }
   }

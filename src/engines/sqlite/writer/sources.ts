@@ -18,6 +18,8 @@ export interface OpenSource extends SourceRow, SubscriptionRef {
   readonly leases: Set<LeaseId>
   /** The pull that waits, if any. */
   pull: WaitingPull | undefined
+  /** Closed by its user, and forgotten once its leases are given back. */
+  closing: boolean
 }
 
 /** The sources that this process has open, and their waiting pulls. */
@@ -39,6 +41,19 @@ export class Sources {
 
   add(source: OpenSource): void {
     this.#open.set(source.number, source)
+  }
+
+  /** Marks a source as closing. Returns it, if it is there. */
+  close(number: number): OpenSource | undefined {
+    const source = this.#open.get(number)
+    if (!source) return undefined
+    source.pull = undefined
+    source.closing = true
+    return source
+  }
+
+  *closing(): Generator<OpenSource, void> {
+    for (const source of this.#open.values()) if (source.closing) yield source
   }
 
   remove(number: number): void {
@@ -104,7 +119,7 @@ export class Sources {
   /** Whether another source of this process reads the same subscription. */
   hasTwin({ number, subscriptionId }: OpenSource): boolean {
     for (const other of this.#open.values()) {
-      if (other.number !== number && other.subscriptionId === subscriptionId) return true
+      if (!other.closing && other.number !== number && other.subscriptionId === subscriptionId) return true
     }
     return false
   }

@@ -12,10 +12,11 @@ let heldTimeMs = data.heldTimeMs
 const clock: Clock =
   heldTimeMs === undefined
     ? systemClock
-    : { real: false, now: () => heldTimeMs ?? 0, setTimer: () => ({ cancel() {} }) }
+    : { real: false, now: () => heldTimeMs ?? 0, elapsedMs: () => heldTimeMs ?? 0, setTimer: () => ({ cancel() {} }) }
 
 function say(turn: Turn): void {
   port.postMessage(turn)
+  if (turn.ended) port.close()
 }
 
 // Takes everything that has arrived, not one message an event: the more there is, the larger the commit.
@@ -32,7 +33,8 @@ try {
     takeTurn(writer, command)
     if (command.kind === 'close') port.close()
   })
-  port.postMessage({ opened: true } satisfies Opening)
+  const { identity } = writer
+  port.postMessage({ opened: true, ...(identity !== undefined && { identity }) } satisfies Opening)
 } catch (error) {
   port.postMessage({ failed: toWire(error) } satisfies Opening)
   port.close()

@@ -1,5 +1,4 @@
 import { closeSync, constants, type FSWatcher, openSync, watch, writeSync } from 'node:fs'
-import { IN_MEMORY } from '../address.ts'
 
 /**
  * Tells the other processes on the same file that there is something to do, within a millisecond. After a commit that
@@ -10,8 +9,9 @@ export class Wake {
   readonly #descriptor: number | undefined
   readonly #watcher: FSWatcher | undefined
 
-  constructor(file: string, onWake: () => void) {
-    if (file === IN_MEMORY) return
+  /** `file`: the database, without links on the way to it; undefined for one in memory. */
+  constructor(file: string | undefined, onWake: () => void) {
+    if (file === undefined) return
     try {
       this.#descriptor = openWakeFile(`${file}-wake`)
       this.#watcher = watch(`${file}-wake`, { persistent: false }, onWake)

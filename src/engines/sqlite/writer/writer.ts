@@ -9,15 +9,20 @@
  * Between turns it sleeps until a command arrives, another process says that it committed (see wake.ts), or an alarm
  * goes off: a retry or delayed message falls due, a session runs out, or the safety net looks whether the file changed.
  *
- * A failure of the file does not end the thread: calls and pulls are told, and the next turn tries again. The exception
- * is a disk that fails to sync, for nobody can tell then what it holds. Leases that were
- * committed but whose messages could not be read are *stranded*: they are given back in a later turn.
+ * A failure of the file does not end the thread: calls and pulls are told, and the next turn tries again. The exceptions
+ * are a disk that fails to sync, for nobody can tell then what it holds, and a file that was removed or replaced. Then
+ * the thread gives back what it can, says why in its last turn, and ends; the host starts another. Leases that were
+ * committed but whose messages could not be read are *stranded*: they are given back in a later turn, and so are those
+ * of a source that closes while the file does not let it.
  */
+import type { LeaseId } from '../../../engine.ts'
 import type { Clock, Timer } from '../../../environment/index.ts'
+import { PosthornError } from '../../../errors.ts'
 import { Liveness } from '../liveness.ts'
 import type { CallResult, Command, LostLeases, PullResult, ThreadData, Turn, WireError } from '../protocol.ts'
 import { describeFailure } from '../store/failure.ts'
 import type { PlannedGrant } from '../store/leases.ts'
+import { identityAt } from '../store/log-file.ts'
 import { Store } from '../store/store.ts'
 import { toWire } from '../wire-error.ts'
 import { Checkpoints } from './checkpoints.ts'
@@ -57,7 +62,7 @@ export class Writer {
   #closed = false
 
   constructor(data: ThreadData, clock: Clock, post: (turn: Turn) => void, onAlarm: () => void) {
-    const store = Store.open(data.address)
+    const store = openStore(data)
     this.#store = store
     this.#clock = clock
     this.#post = post
@@ -67,10 +72,15 @@ export class Writer {
     this.#deliverer = new Deliverer(store, this.#shipments)
     this.#checkpoints = new Checkpoints(store.connection)
     // Our own commits wake us as well: without a pull that waits there is nothing to look for.
-    this.#wake = new Wake(data.address.file, () => {
+    this.#wake = new Wake(store.connection.realFile, () => {
       if (this.#sources.anyWaiting()) onAlarm()
     })
     this.#groupCommit = new GroupCommit(store, this.#sources, this.#session, this.#wake)
+  }
+
+  /** Tells the file from every other one. Undefined for a database in memory. */
+  get identity(): string | undefined {
+    return this.#store.connection.identity
   }
 
   /** Carries out the commands, and whatever else has become due. */
@@ -78,12 +88,14 @@ export class Writer {
     if (this.#closed) return
     const nowMs = this.#clock.now()
     const closing = commands.find((command) => command.kind === 'close')
-    const operations = this.#operations.prepare(commands, nowMs)
+    const operations = this.#operations.unfinished()
+    operations.push(...this.#operations.prepare(commands, nowMs))
+    for (const command of commands) if (command.kind === 'giveBack') this.#giveBack(command.source, command.leases)
     if (commands.some((command) => command.kind === 'userCommitted')) this.#checkpoints.userCommitted()
     const lost = this.#session.keep(nowMs, this.#sources)
     operations.push(...this.#housekeeping.due(nowMs))
     this.#finish(this.#groupCommit.carryOut(operations, nowMs), lost, nowMs)
-    if (closing) this.#close(closing.call)
+    if (closing && !this.#closed) this.#close(closing.call)
   }
 
   #finish({ results, unsynced, plans, trouble }: Outcome, lost: LostLeases | undefined, nowMs: number): void {
@@ -101,8 +113,13 @@ export class Writer {
       ...(trouble && { trouble }),
       ...(alarmAtMs !== undefined && { alarmAtMs }),
     })
-    this.#acknowledge(unsynced)
-    this.#checkpoint()
+    if (this.#acknowledge(unsynced)) this.#checkpoint()
+  }
+
+  // Until it is committed, whatever fails: nobody else would ever be given these messages.
+  #giveBack(number: number, leases: readonly LeaseId[]): void {
+    const source = this.#sources.get(number)
+    if (source) this.#housekeeping.giveBack(source, leases)
   }
 
   #deliver(source: OpenSource, plan: readonly PlannedGrant[], delivered: Delivered, nowMs: number): void {
@@ -127,11 +144,30 @@ export class Writer {
     if (!silent || lost || trouble || alarmAtMs !== undefined) this.#post(turn)
   }
 
-  // After what need not wait for the disk has been said.
-  #acknowledge(unsynced: readonly CallResult[]): void {
-    if (unsynced.length === 0) return
-    this.#store.connection.sync()
-    this.#post({ results: unsynced, grants: [], damaged: [], batches: [], forget: [] })
+  // After what need not wait for the disk has been said. Returns whether the thread goes on.
+  #acknowledge(unsynced: readonly CallResult[]): boolean {
+    const { connection } = this.#store
+    try {
+      if (unsynced.length === 0) connection.refuseReplaced()
+      else connection.sync()
+    } catch (error) {
+      this.#fail(describeFailure(error, connection.file), unsynced)
+      return false
+    }
+    if (unsynced.length > 0) this.#post({ ...NOTHING, results: unsynced })
+    return true
+  }
+
+  #fail(failure: PosthornError, unsynced: readonly CallResult[]): void {
+    const replaced = failure.code === 'POSTHORN_STORAGE_REPLACED'
+    const { store = '', problem = '' } = failure.details
+    const answer = replaced ? failure : new PosthornError('POSTHORN_OUTCOME_UNKNOWN', { store, problem })
+    // What was refused before anything was written stays refused for its own reason.
+    const results = unsynced.map((result) => ('error' in result ? result : { ...result, error: toWire(answer) }))
+    const reason = replaced ? 'the file was removed or replaced' : `the file is opened again, after this: ${problem}`
+    const lost = { reason, held: this.#sources.takeLeases() }
+    this.#end()
+    this.#post({ ...NOTHING, results, lost, ended: toWire(failure) })
   }
 
   #checkpoint(): void {
@@ -146,18 +182,44 @@ export class Writer {
   }
 
   #close(call: number): void {
+    const failure = this.#end()
+    const result: CallResult = failure ? { call, error: toWire(failure) } : { call, value: undefined }
+    this.#post({ ...NOTHING, results: [result] })
+  }
+
+  /** Gives everything back and closes the file. Returns what kept it from doing so, if anything did. */
+  #end(): PosthornError | undefined {
     this.#closed = true
     this.#quietTimer?.cancel()
     this.#housekeeping.stop()
-    let result: CallResult = { call, value: undefined }
+    const { connection } = this.#store
     try {
       if (this.#session.end()) this.#wake.others()
+      return undefined
     } catch (error) {
-      result = { call, error: toWire(describeFailure(error, this.#store.connection.file)) }
+      return describeFailure(error, connection.file)
     } finally {
       this.#wake.close()
-      this.#store.connection.close()
+      connection.close()
     }
-    this.#post({ results: [result], grants: [], damaged: [], batches: [], forget: [] })
+  }
+}
+
+const NOTHING: Turn = { results: [], grants: [], damaged: [], batches: [], forget: [] }
+
+// A thread that follows another one opens that one's file, and makes no new one in its place.
+function openStore({ address, identity, afterFailedSync }: ThreadData): Store {
+  const { file } = address
+  if (identity !== undefined && identityAt(file) !== identity) {
+    throw new PosthornError('POSTHORN_STORAGE_REPLACED', { store: file })
+  }
+  const store = Store.open(address)
+  if (!afterFailedSync) return store
+  try {
+    store.connection.emptyLog()
+    return store
+  } catch (error) {
+    store.connection.close()
+    throw error
   }
 }

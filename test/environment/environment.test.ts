@@ -1,0 +1,46 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { guardedLogger, systemClock } from '../../src/environment/index.ts'
+
+const timersThatHoldTheProcess = () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length
+
+test('a timer of the system clock keeps the process alive only when it is told to', () => {
+  const before = timersThatHoldTheProcess()
+  const passing = systemClock.setTimer(60_000, () => {})
+  assert.equal(timersThatHoldTheProcess(), before)
+  const holding = systemClock.setTimer(60_000, () => {}, { keepsProcessAlive: true })
+  assert.equal(timersThatHoldTheProcess(), before + 1)
+  passing.cancel()
+  holding.cancel()
+})
+
+test('a guarded logger passes everything on, and nothing that is thrown', () => {
+  const lines: unknown[][] = []
+  const note =
+    (level: string) =>
+    (...parameters: unknown[]) => {
+      lines.push([level, ...parameters])
+      throw new Error('The disk is full.')
+    }
+  const logger = guardedLogger({
+    debug: note('debug'),
+    info: note('info'),
+    warn: note('warn'),
+    error: note('error'),
+  })
+  for (const level of ['debug', 'info', 'warn', 'error'] as const) logger[level]('something', { size: 1 })
+  assert.deepEqual(
+    lines,
+    ['debug', 'info', 'warn', 'error'].map((level) => [level, 'something', { size: 1 }]),
+  )
+})
+
+test('a guarded logger swallows rejections of asynchronous loggers', async () => {
+  const rejecting = async () => {
+    throw new Error('The collector is down.')
+  }
+  const logger = guardedLogger({ debug: rejecting, info: rejecting, warn: rejecting, error: rejecting })
+  logger.warn('something')
+  // An unhandled rejection would fail the test.
+  await new Promise((resolve) => setImmediate(resolve))
+})
