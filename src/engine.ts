@@ -273,9 +273,15 @@ export interface EngineAdmin {
   seek(subscription: SubscriptionRef, position: StartPosition): Promise<void>
   pause(subscription: SubscriptionRef): Promise<void>
   resume(subscription: SubscriptionRef): Promise<void>
-  /** Deletes all messages of a topic, delivered or not, delayed ones too. Dead letters stay. Returns how many. */
+  /**
+   * Deletes all messages of a topic, delivered or not, delayed ones too, and forgets the ids that publishers gave.
+   * Dead letters stay. Returns how many messages.
+   */
   purge(topic: string): Promise<number>
-  /** Deletes a subscription with its position, retries and dead letters. */
+  /**
+   * Deletes a subscription with its position, retries and dead letters. A queue without its subscription keeps
+   * everything for the next one.
+   */
   deleteSubscription(subscription: SubscriptionRef): Promise<void>
   deleteTopic(topic: string): Promise<void>
   /** Reads everything and lists what is wrong with it; empty when all is well. */

@@ -52,4 +52,6 @@ function checkHeader(name: string, value: unknown): void {
 
 function checkCharacters(option: string, value: string): void {
   if (CONTROL_CHARACTER.test(value)) throw invalidOption(option, 'it contains a control character')
+  // UTF-8 has no place for it: stored, two different ids could become one.
+  if (!value.isWellFormed()) throw invalidOption(option, 'it contains half of a surrogate pair')
 }

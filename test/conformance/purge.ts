@@ -70,6 +70,18 @@ export const purge: Guarantee = (test) => {
     assert.deepEqual(dataOf(await source.drain()), ['dead'])
   })
 
+  test('an id that was published before may be published again', async (world) => {
+    const process = await world.process()
+    await process.topic()
+    const source = await process.subscribe()
+    await process.publish(['first'], { id: 'order-1' })
+    await process.admin.purge(TOPIC)
+    assert.deepEqual(await process.publish(['again'], { id: 'order-1' }), [
+      { duplicate: false, partition: 0, offset: 1 },
+    ])
+    assert.deepEqual(dataOf(await source.drain()), ['again'])
+  })
+
   test('an unknown topic cannot be purged', async (world) => {
     const process = await world.process()
     await assert.rejects(process.admin.purge('unheard-of'), { code: 'POSTHORN_TOPIC_NOT_FOUND' })

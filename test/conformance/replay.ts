@@ -41,6 +41,24 @@ export const replay: Guarantee = (test) => {
     assert.deepEqual(dataOf(await source.drain()), ['at', 'after'])
   })
 
+  test('back to a time, also where delayed messages entered the log in another order', async (world) => {
+    const process = await world.process()
+    await process.topic()
+    await process.subscription()
+    const startMs = world.clock.now()
+    await process.publish(['older, due last'], { deliverAtMs: startMs + 2_000 })
+    await world.advance(500)
+    const timeMs = world.clock.now()
+    await process.publish(['newer, due first'], { deliverAtMs: startMs + 1_999 })
+    await process.close()
+    await world.advance(2_000)
+    const later = await world.process()
+    const reader = await later.source()
+    await reader.drain()
+    await later.admin.seek(HERE, { timeMs })
+    assert.ok(dataOf(await reader.drain()).includes('newer, due first'))
+  })
+
   test('in every partition', async (world) => {
     const process = await world.process()
     await process.topic({ partitions: 4 })

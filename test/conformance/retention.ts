@@ -132,6 +132,18 @@ export const retention: Guarantee = (test) => {
     assert.deepEqual(dataOf(await (await process.subscribe()).pull()), ['a'])
   })
 
+  test('a queue whose subscription was deleted keeps everything for the next one', async (world) => {
+    const process = await world.process()
+    await process.topic({ kind: 'queue', retention: BY_AGE })
+    await process.subscription()
+    await process.publish(['before'])
+    await process.admin.deleteSubscription(HERE)
+    await process.publish(['after'])
+    await world.advance(MAX_AGE_MS + 1)
+    assert.equal(await process.admin.applyRetention(), 0)
+    assert.deepEqual(dataOf(await (await process.subscribe()).drain()), ['before', 'after'])
+  })
+
   test('a replay starts at the first message that is still there', async (world) => {
     const process = await world.process()
     await process.topic({ retention: BY_AGE })

@@ -65,6 +65,12 @@ describe('what is stored', () => {
     assert.equal(own.message.deduplicate, undefined)
   })
 
+  test('has no id, key or header that UTF-8 cannot hold, as two of them could become one', async () => {
+    for (const options of [{ id: 'a\ud800' }, { key: '\udc00' }, { headers: { tenant: '\ud83d' } }]) {
+      await assert.rejects(publishOne(1, options), { code: 'POSTHORN_INVALID_OPTION' })
+    }
+  })
+
   test('has its delivery time, from a delay or a date', async () => {
     assert.equal((await publishOne(1, { delay: '10m' })).message.deliverAtMs, START_MS + 600_000)
     assert.equal((await publishOne(1, { deliverAt: new Date(START_MS + 5) })).message.deliverAtMs, START_MS + 5)

@@ -145,7 +145,7 @@ export class MemoryAdmin implements EngineAdmin {
   #delete(subscription: Subscription): void {
     subscription.deleted = true
     abandonDeliveries(subscription, 'the subscription was deleted')
-    subscription.topic.subscriptions.delete(subscription.name)
+    subscription.topic.removeSubscription(subscription.name)
   }
 
   #oldestTimeMs(subscription: Subscription): number | undefined {

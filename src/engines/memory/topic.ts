@@ -83,6 +83,12 @@ export class Topic {
     return due.length > 0
   }
 
+  /** A queue is then as it was before its first subscription: it keeps everything for the next one. */
+  removeSubscription(name: string): void {
+    this.subscriptions.delete(name)
+    if (this.config.kind === 'queue') this.hadSubscription = false
+  }
+
   /** Messages not yet handed to the slowest subscription; without subscriptions, everything kept. */
   backlog(): number {
     const backlogs = Array.from(this.subscriptions.values(), (subscription) => subscription.backlog())
@@ -92,6 +98,7 @@ export class Topic {
   purge(): number {
     const deleted = this.#delayed.length + this.#sum((log) => log.deleteAll())
     this.#delayed.length = 0
+    this.#idExpiriesMs.clear()
     return deleted
   }
 

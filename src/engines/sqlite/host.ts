@@ -11,23 +11,14 @@
  * said itself what became of them. It ends when it is closed; when the file was removed or replaced, which nobody but an
  * operator can mend; and for a database in memory, which is gone with its thread.
  */
-import { BoxMap } from '../../collections/box-map.ts'
 import type { EngineOptions, Grant, LeaseId, SourceOptions } from '../../engine.ts'
 import type { Clock, Logger, Timer } from '../../environment/index.ts'
 import { PosthornError } from '../../errors.ts'
 import { IN_MEMORY, type SqliteAddress } from './address.ts'
 import { DecodedBatches } from './decoded-batches.ts'
 import { BEAT_MS, Liveness } from './liveness.ts'
-import type {
-  CallResult,
-  Command,
-  LostLeases,
-  PullResult,
-  ThreadData,
-  Turn,
-  WireError,
-  WireSourceOptions,
-} from './protocol.ts'
+import { PendingCalls } from './pending-calls.ts'
+import type { Command, LostLeases, PullResult, ThreadData, Turn, WireError, WireSourceOptions } from './protocol.ts'
 import { describeFailure } from './store/failure.ts'
 import { fromWire } from './wire-error.ts'
 import { WriterThread } from './writer-thread.ts'
@@ -35,12 +26,6 @@ import { WriterThread } from './writer-thread.ts'
 /** Omits a member from each part of a union. */
 type Without<Union, Name extends string> = Union extends unknown ? Omit<Union, Name> : never
 type CallCommand = Without<Extract<Command, { call: number }>, 'call' | 'nowMs'>
-
-interface Waiting {
-  readonly kind: CallCommand['kind']
-  resolve(value: never): void
-  reject(error: unknown): void
-}
 
 /** What a source wants to be told. */
 export interface SourceListener extends Pick<SourceOptions, 'onLeasesLost' | 'onDamage'> {
@@ -67,19 +52,19 @@ export class Host {
   readonly #logger: Logger
   readonly #data: ThreadData
   readonly #liveness = new Liveness()
-  readonly #calls = new BoxMap<number, Waiting>()
+  readonly #calls = new PendingCalls()
   readonly #sources = new Map<number, OpenSource>()
   readonly #decoded = new DecodedBatches()
   #thread: WriterThread | undefined
   /** Of the file that was opened first: a later thread takes no other. */
   #identity: string | undefined
   #failedSync = false
-  #nextCall = 1
   #warnedAtMs = Number.NEGATIVE_INFINITY
   #beat: Timer | undefined
   #alarm: Timer | undefined
   #reopening: Timer | undefined
   #dead: PosthornError | undefined
+  #closing = false
   #ended = false
 
   private constructor(address: SqliteAddress, { environment, leaseMs }: EngineOptions) {
@@ -126,6 +111,7 @@ export class Host {
 
   /** Rejects when what is leased could not be given back, though the file is there. */
   async close(): Promise<void> {
+    this.#closing = true
     try {
       if (!this.#dead) await this.#ask({ kind: 'close' })
     } finally {
@@ -145,8 +131,7 @@ export class Host {
 
   #ask<Value>(command: CallCommand): Promise<Value> {
     return new Promise<Value>((resolve, reject) => {
-      const call = this.#nextCall++
-      this.#calls.set(call, { kind: command.kind, resolve, reject })
+      const call = this.#calls.add({ stores: command.kind === 'append', resolve, reject })
       this.#holdProcess()
       this.send({ ...command, call } as Command)
     })
@@ -192,17 +177,11 @@ export class Host {
     for (const result of turn.grants) this.#handOver(result)
     this.#decoded.forget(turn.forget)
     for (const { source, error } of turn.damaged) this.#sources.get(source)?.listener.onDamage(fromWire(error))
-    for (const result of turn.results) this.#answer(result)
+    for (const result of turn.results) this.#calls.answer(result)
+    this.#holdProcess()
     if (turn.trouble) this.#warn(turn.trouble)
     if (turn.alarmAtMs !== undefined) this.#setAlarm(turn.alarmAtMs)
     if (turn.ended) this.#lose(fromWire(turn.ended), true)
-  }
-
-  #answer(result: CallResult): void {
-    const waiting = this.#calls.take(result.call)
-    this.#holdProcess()
-    if ('error' in result) waiting?.reject(fromWire(result.error))
-    else waiting?.resolve(result.value as never)
   }
 
   #handOver(result: PullResult): void {
@@ -237,6 +216,11 @@ export class Host {
   #lose(failure: PosthornError, announced = false): void {
     void this.#thread?.terminate()
     this.#failedSync ||= announced
+    // That it ends after it has closed the file may be known here before its answer has been acted on.
+    if (this.#closing) {
+      this.#down(failure, announced)
+      return
+    }
     const { code, message } = failure
     if (code === 'POSTHORN_STORAGE_REPLACED' || this.file === IN_MEMORY) {
       this.#end(failure)
@@ -252,11 +236,7 @@ export class Host {
     this.#dead = failure
     this.#thread = undefined
     this.#decoded.clear()
-    const { message: problem } = failure
-    const unknown = new PosthornError('POSTHORN_OUTCOME_UNKNOWN', { store: this.file, problem }, { cause: failure })
-    for (const { kind, reject } of this.#calls.takeAll()) {
-      reject(kind === 'append' && !announced ? unknown : failure)
-    }
+    this.#calls.rejectAll(failure, this.file, announced)
     for (const { listener } of this.#sources.values()) listener.onPullFailed(failure)
   }
 

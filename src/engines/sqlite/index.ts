@@ -105,7 +105,7 @@ class SqliteEngine implements Engine {
     return packed.map(({ group, unpack }, index) => {
       const outcome = unpack(outcomes[index]!)
       // The topic may have been made anew since: ask again next time.
-      if ('refused' in outcome) this.#partitions.delete(group.topic)
+      if ('refused' in outcome && isAboutTopic(outcome.refused)) this.#partitions.delete(group.topic)
       return outcome
     })
   }
@@ -167,4 +167,10 @@ class SqliteEngine implements Engine {
     if (groups.every(({ topic }) => this.#partitions.has(topic))) return
     for (const { topic, partitions } of await this.admin.topics()) this.#partitions.set(topic, partitions.length)
   }
+}
+
+// Learning the partitions anew costs a look at every topic, which a full backlog is no reason for.
+function isAboutTopic(error: Error): boolean {
+  if (!(error instanceof PosthornError)) return false
+  return error.code === 'POSTHORN_TOPIC_NOT_FOUND' || error.code === 'POSTHORN_TOPIC_CONFLICT'
 }

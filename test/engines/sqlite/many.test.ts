@@ -18,6 +18,27 @@ describe('many', { concurrency: 2 }, () => {
     for (const taken of await Promise.all(taking)) assert.deepEqual(taken, numbers(200))
   })
 
+  test('messages given back together take one row for each run of them', async (context) => {
+    const file = newFile(context)
+    const bench = await Bench.make(context, file)
+    await bench.publish(numbers(100))
+    const reader = await bench.source()
+    const [grant] = await reader.pull()
+    const exceptions = numbers(100)
+      .filter((offset) => offset !== 50)
+      .map((offset) => ({ offset, kind: 'release' as const }))
+    await reader.source.settle([{ lease: grant!.lease, acked: [50, 51], exceptions: exceptions.reverse() }])
+    const rows = sql(file, 'SELECT from_offset AS a, to_offset AS b FROM posthorn_leases ORDER BY a')
+    assert.deepEqual(
+      rows.map(({ a, b }) => [a, b]),
+      [
+        [0, 50],
+        [51, 100],
+      ],
+    )
+    assert.equal((await reader.take(99)).length, 99)
+  })
+
   test('16 partitions: a key keeps its partition and its order, and every partition gets its turn', async (context) => {
     const bench = await Bench.make(context, newFile(context), { partitions: 16 })
     for (let round = 0; round < 5; round++) {

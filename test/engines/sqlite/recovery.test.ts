@@ -2,7 +2,10 @@
 import assert from 'node:assert/strict'
 import { renameSync, rmSync } from 'node:fs'
 import { describe, type TestContext, test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import type { Worker } from 'node:worker_threads'
+import { connectSqlite } from '../../../src/engines/sqlite/index.ts'
+import { silentLogger, systemEnvironment } from '../../../src/environment/index.ts'
 import { PosthornError } from '../../../src/errors.ts'
 import { Bench, coded, dataOf, eventually, HERE, newFile, sql } from './bench.ts'
 
@@ -86,6 +89,19 @@ describe('recovery', () => {
     await bench.engine.close()
     await assert.rejects(bench.publish(['a']), coded('POSTHORN_CLOSED'))
     assert.equal(started.length, 1)
+  })
+
+  test('the end of the thread after a clean close is no failure, however late the close is heard of', async (context) => {
+    const errors: string[] = []
+    const logger = { ...silentLogger, error: (message: string) => errors.push(message) }
+    const environment = { ...systemEnvironment, logger }
+    const engine = await connectSqlite(`sqlite:${newFile(context)}`, { environment, leaseMs: 60_000 })
+    const closing = engine.close()
+    await setImmediate()
+    // The event loop is blocked until the thread has most probably ended: then both are heard of in one turn.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100)
+    await closing
+    assert.deepEqual(errors, [])
   })
 
   test('a file that was removed or replaced is given up for good', async (context) => {

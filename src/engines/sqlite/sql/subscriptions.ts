@@ -17,6 +17,10 @@ export const UPDATE_SUBSCRIPTION = `UPDATE posthorn_subscriptions SET max_crashe
 
 export const MARK_HAD_SUBSCRIPTION = `UPDATE posthorn_topics SET had_subscription = 1 WHERE topic_id = ?`
 
+/** A queue is then as it was before its first subscription: it keeps everything for the next one. */
+export const FORGET_QUEUE_SUBSCRIPTION = `
+UPDATE posthorn_topics SET had_subscription = 0 WHERE topic_id = ? AND kind = 'queue'`
+
 export const SET_PAUSED = `UPDATE posthorn_subscriptions SET paused = ? WHERE subscription_id = ?`
 
 export const INSERT_CURSOR = `INSERT INTO posthorn_cursors (subscription_id, partition, next_offset) VALUES (?, ?, ?)`

@@ -57,7 +57,11 @@ export class LogFile {
   }
 
   close(): void {
-    closeSync(this.#descriptor)
+    try {
+      closeSync(this.#descriptor)
+    } catch {
+      // Whether the log is on the disk, `sync` has said.
+    }
   }
 }
 

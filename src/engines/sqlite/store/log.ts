@@ -216,12 +216,13 @@ function portions<Message extends { readonly own: string }>(messages: readonly M
   return parts
 }
 
+// Delayed messages come in the order in which they are due, not in that of their times.
 function joinRun(partition: number, messages: readonly { own: string; timeMs: number }[]): WireRun {
   return {
     partition,
     count: messages.length,
-    firstTimeMs: messages[0]!.timeMs,
-    lastTimeMs: messages.at(-1)!.timeMs,
+    firstTimeMs: messages.reduce((earliest, { timeMs }) => Math.min(earliest, timeMs), Number.POSITIVE_INFINITY),
+    lastTimeMs: messages.reduce((latest, { timeMs }) => Math.max(latest, timeMs), Number.NEGATIVE_INFINITY),
     data: `[${messages.map((message) => message.own).join(',')}]`,
   }
 }

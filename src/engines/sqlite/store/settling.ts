@@ -47,18 +47,36 @@ export class Settling {
     for (let place = 0; place < settlement.acked.length; place += 2) {
       bits.settleRange(settlement.acked[place]!, settlement.acked[place + 1]!)
     }
+    const released: number[] = []
     for (const exception of settlement.exceptions) {
-      if (bits.settle(exception.offset)) this.#except(source, row, exception, nowMs)
+      if (!bits.settle(exception.offset)) continue
+      if (exception.kind === 'release') released.push(exception.offset)
+      else this.#except(source, row, exception, nowMs)
     }
+    this.#release(row, released)
     return this.#rows.update(row, bits) ? 'open' : 'ended'
   }
 
-  #except(source: SourceRow, row: LeaseRow, exception: SettledException, nowMs: number): void {
+  // A consumer that closes gives back all that it has not begun: one row for each run, not for each message.
+  #release(row: LeaseRow, offsets: readonly number[]): void {
+    const runs: { from: number; to: number }[] = []
+    for (const offset of offsets.toSorted((one, other) => one - other)) {
+      const last = runs.at(-1)
+      if (last?.to === offset) last.to++
+      else runs.push({ from: offset, to: offset + 1 })
+    }
+    for (const { from, to } of runs) this.#rows.insertReturned(row, new SettledBits(from, to, null))
+  }
+
+  #except(
+    source: SourceRow,
+    row: LeaseRow,
+    exception: Exclude<SettledException, { kind: 'release' }>,
+    nowMs: number,
+  ): void {
     const { offset } = exception
     const { subscriptionId, partition, crashes } = row
-    if (exception.kind === 'release') {
-      this.#rows.insertReturned(row, new SettledBits(offset, offset + 1, null))
-    } else if (exception.kind === 'retry') {
+    if (exception.kind === 'retry') {
       this.#exceptions.retry(subscriptionId, partition, offset, exception.dueAtMs, [exception.failure])
     } else {
       const { reason, failure } = exception

@@ -150,6 +150,7 @@ export class Store implements StoreAdmin {
     const { messages } = this.connection.get<{ messages: number }>(sql.COUNT_MESSAGES, topic.topicId)!
     this.connection.run(sql.PURGE_BATCHES, topic.topicId)
     this.connection.run(sql.PURGE_DELAYED, topic.topicId)
+    this.connection.run(sql.PURGE_IDS, topic.topicId)
     for (const subscriptionId of this.subscriptionRows.idsOfTopic(topic.topicId)) {
       this.exceptions.deleteAll(subscriptionId)
       for (let partition = 0; partition < topic.partitions; partition++) {
@@ -161,12 +162,14 @@ export class Store implements StoreAdmin {
   }
 
   deleteSubscription(_nowMs: number, ref: SubscriptionRef): void {
-    this.subscriptionRows.delete(this.subscriptionRows.find(ref).subscriptionId)
+    this.subscriptionRows.delete(this.subscriptionRows.find(ref))
   }
 
   deleteTopic(_nowMs: number, name: string): void {
     const { topicId } = this.log.topic(name)
-    for (const subscriptionId of this.subscriptionRows.idsOfTopic(topicId)) this.subscriptionRows.delete(subscriptionId)
+    for (const subscriptionId of this.subscriptionRows.idsOfTopic(topicId)) {
+      this.subscriptionRows.delete({ subscriptionId, topicId })
+    }
     for (const statement of [
       sql.PURGE_BATCHES,
       sql.PURGE_DELAYED,

@@ -103,7 +103,7 @@ export class Subscriptions {
     return this.#statements.get<{ floor: number }>(sql.FLOOR, subscriptionId, partition)!.floor
   }
 
-  delete(subscriptionId: number): void {
+  delete({ subscriptionId, topicId }: Pick<SubscriptionRow, 'subscriptionId' | 'topicId'>): void {
     for (const statement of [
       sql.DELETE_CURSORS,
       sql.DELETE_SUBSCRIPTION_LEASES,
@@ -114,6 +114,7 @@ export class Subscriptions {
     ]) {
       this.#statements.run(statement, subscriptionId)
     }
+    this.#statements.run(sql.FORGET_QUEUE_SUBSCRIPTION, topicId)
   }
 
   #firstKept(topic: TopicRow, partition: number, next: number): number {
