@@ -5,6 +5,8 @@ import type { SettledBits } from './settled-bits.ts'
 import type { FreshPartition, Subscriptions } from './subscriptions.ts'
 
 const BATCHES_PER_GRANT_MAX = 256
+/** Rows are read whole before their size is known, and redriven ones hold their message. */
+const RETRIES_PER_GRANT_MAX = 64
 
 /** What a pull asks for, and in whose name. */
 export interface Demand {
@@ -13,6 +15,11 @@ export interface Demand {
   readonly messagesMax: number
   readonly bytesMax: number
   readonly nowMs: number
+}
+
+/** What a pull may still take; the last message may exceed it. */
+interface Allowance {
+  bytes: number
 }
 
 /** Hands out messages: moves cursors, and writes leases. */
@@ -33,14 +40,15 @@ export class Granting {
   /** Leases up to `messagesMax` messages to the session: what came back first, then retries and fresh messages. */
   grant(demand: Demand): PlannedGrant[] {
     const grants: PlannedGrant[] = []
+    const allowance: Allowance = { bytes: demand.bytesMax }
     let left = demand.messagesMax
-    left -= this.#grantReturned(demand, left, grants)
+    left -= this.#grantReturned(demand, left, allowance, grants)
     // Half is kept for fresh messages; with room for only one, retries and fresh messages take turns.
     const turn = this.#nextTurn(demand.source.subscriptionId)
     const retriesMax = left === 1 ? turn % 2 : left >> 1
-    left -= this.#grantRetries(demand, retriesMax, grants)
-    left -= this.#grantFresh(demand, turn, left, grants)
-    this.#grantRetries(demand, left, grants)
+    left -= this.#grantRetries(demand, retriesMax, allowance, grants)
+    left -= this.#grantFresh(demand, turn, left, allowance, grants)
+    this.#grantRetries(demand, left, allowance, grants)
     return grants
   }
 
@@ -51,20 +59,31 @@ export class Granting {
     return turn
   }
 
-  #grantReturned({ source, sessionId }: Demand, limit: number, grants: PlannedGrant[]): number {
+  #grantReturned(demand: Demand, limit: number, allowance: Allowance, grants: PlannedGrant[]): number {
+    const { source, sessionId } = demand
     let left = limit
     let suspectIsOut: boolean | undefined
     for (const row of this.#rows.returned(source.subscriptionId)) {
-      if (left <= 0) break
-      if (row.suspect === 0) {
-        left -= this.#leaseReturned(row, sessionId, left, false, grants)
-      } else {
+      if (left <= 0 || allowance.bytes <= 0) break
+      if (row.suspect === 1) {
         suspectIsOut ??= this.#rows.isSuspectOut(sessionId)
-        if (!suspectIsOut) left -= this.#leaseReturned(row, sessionId, 1, true, grants)
+        if (suspectIsOut) continue
         suspectIsOut = true
       }
+      const size = Math.max(1, this.#averageSize(source.topicId, row.partition, row.fromOffset))
+      const fitting = Math.max(1, Math.floor(allowance.bytes / size))
+      const messagesMax = row.suspect === 1 ? 1 : Math.min(left, fitting)
+      const taken = this.#leaseReturned(row, sessionId, messagesMax, row.suspect === 1, grants)
+      allowance.bytes -= taken * size
+      left -= taken
     }
     return limit - left
+  }
+
+  /** About how many bytes a message takes: the average of its record batch. */
+  #averageSize(topicId: number, partition: number, offset: number): number {
+    const [place] = this.#log.findBatches(topicId, partition, offset, 1)
+    return place ? place.bytes / place.count : 0
   }
 
   // Hands out the first messages of a returned range under a new lease, and leaves the rest returned.
@@ -79,14 +98,21 @@ export class Granting {
     return taken.open
   }
 
-  #grantRetries({ source, sessionId, nowMs }: Demand, limit: number, grants: PlannedGrant[]): number {
-    if (limit <= 0) return 0
-    const { subscriptionId } = source
+  #grantRetries(demand: Demand, limit: number, allowance: Allowance, grants: PlannedGrant[]): number {
+    if (limit <= 0 || allowance.bytes <= 0) return 0
+    const { source, sessionId, nowMs } = demand
+    const { subscriptionId, topicId } = source
     const suspects = this.#rows.isSuspectOut(sessionId) ? [] : this.#exceptions.dueSuspects(subscriptionId, nowMs, 1)
-    const others = this.#exceptions.due(subscriptionId, nowMs, limit - suspects.length)
-    for (const row of suspects) grants.push(this.#leaseRetry(row, sessionId, true))
-    for (const row of others) grants.push(this.#leaseRetry(row, sessionId, false))
-    return suspects.length + others.length
+    const othersMax = Math.min(limit - suspects.length, RETRIES_PER_GRANT_MAX)
+    let granted = 0
+    for (const row of [...suspects, ...this.#exceptions.due(subscriptionId, nowMs, othersMax)]) {
+      if (allowance.bytes <= 0) break
+      const size = row.event?.length ?? this.#averageSize(topicId, row.partition, row.offset)
+      allowance.bytes -= size + row.failures.length
+      grants.push(this.#leaseRetry(row, sessionId, granted < suspects.length))
+      granted++
+    }
+    return granted
   }
 
   #leaseRetry(row: RetryRow, sessionId: number, isolated: boolean): PlannedGrant {
@@ -104,19 +130,18 @@ export class Granting {
     }
   }
 
-  #grantFresh(demand: Demand, turn: number, limit: number, grants: PlannedGrant[]): number {
+  #grantFresh(demand: Demand, turn: number, limit: number, allowance: Allowance, grants: PlannedGrant[]): number {
     if (limit <= 0) return 0
     const { subscriptionId, topicId } = demand.source
     const partitions = this.#subscriptions.freshPartitions(subscriptionId, topicId)
     // Start elsewhere each time, so that a busy partition does not keep the others waiting.
     const start = turn % Math.max(1, partitions.length)
     let left = limit
-    let bytesLeft = demand.bytesMax
-    for (let step = 0; step < partitions.length && left > 0 && bytesLeft > 0; step++) {
+    for (let step = 0; step < partitions.length && left > 0 && allowance.bytes > 0; step++) {
       const fresh = partitions[(start + step) % partitions.length]!
-      const { messages, bytes } = this.#leaseFresh(demand, fresh, left, bytesLeft, grants)
+      const { messages, bytes } = this.#leaseFresh(demand, fresh, left, allowance.bytes, grants)
       left -= messages
-      bytesLeft -= bytes
+      allowance.bytes -= bytes
     }
     return limit - left
   }

@@ -22,6 +22,8 @@ import { Sessions } from './sessions.ts'
 import { Settling } from './settling.ts'
 import { Subscriptions } from './subscriptions.ts'
 
+const REDRIVE_PAGE = 64
+
 /** The admin calls as they run inside of the thread: at once, in a transaction of their own. */
 export type StoreAdmin = {
   [Name in Exclude<keyof EngineAdmin, 'applyRetention'>]: (
@@ -118,7 +120,12 @@ export class Store implements StoreAdmin {
       }
       return count
     }
-    for (const dead of this.exceptions.deadLetters(subscriptionId, 0, -1)) redrive(dead)
+    // A few at a time: each holds its message.
+    let page = this.exceptions.deadLetters(subscriptionId, 0, REDRIVE_PAGE)
+    while (page.length > 0) {
+      page.forEach(redrive)
+      page = this.exceptions.deadLetters(subscriptionId, page.at(-1)!.id, REDRIVE_PAGE)
+    }
     return count
   }
 
