@@ -139,14 +139,18 @@ export class Admin {
     await this.#engine().admin.resume(reference(topic, subscription))
   }
 
-  /** Deletes all messages of a topic, delivered or not, delayed ones too; dead letters stay. Resolves with how many. */
+  /**
+   * Deletes all messages of a topic, delivered or not, delayed ones too, and forgets their ids, so that they can be
+   * published again; dead letters stay. Resolves with how many.
+   */
   async purge(topic: TopicReference): Promise<number> {
     return await this.#engine().admin.purge(nameOf(topic))
   }
 
   /**
    * Deletes a subscription with its position, retries and dead letters. Where it is open, in this process or another,
-   * it closes, with POSTHORN_SUBSCRIPTION_NOT_FOUND in the log: subscribe again to make it anew.
+   * it closes, with POSTHORN_SUBSCRIPTION_NOT_FOUND in the log: subscribe again to make it anew. A queue without its
+   * subscription keeps what is published for the next one.
    */
   async deleteSubscription(topic: TopicReference, subscription: string): Promise<void> {
     await this.#engine().admin.deleteSubscription(reference(topic, subscription))
