@@ -73,6 +73,23 @@ describe('a failed attempt', () => {
     await consumer.close()
   })
 
+  test('is warned of at once, and then at most every ten seconds', async () => {
+    const { source, consumer, clock, logger } = await startRig({
+      handle: () => {
+        throw new Error('no')
+      },
+    })
+    const warnings = () => logger.lines.filter(({ level, message }) => level === 'warn' && /tried again/.test(message))
+    source.offer(grantOf([0, 1]))
+    await settleDown()
+    assert.equal(warnings().length, 1)
+    await clock.advance(10_000)
+    source.offer(grantOf([2]))
+    await settleDown()
+    assert.equal(warnings().length, 2)
+    await consumer.close()
+  })
+
   test('is the last one when the handler discards the message', async () => {
     const { source, consumer } = await startRig({
       handle: async () => {

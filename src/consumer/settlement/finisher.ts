@@ -1,3 +1,6 @@
+/** Failures that are tried again are warned of so often at most, for each subscription. */
+const RETRY_WARNING_MS = 10_000
+
 /**
  * The one way in which a delivery ends. Every message that was granted comes through here exactly once, unless its
  * lease is lost first: then whatever became of it has no effect, because somebody else has it by now.
@@ -16,6 +19,8 @@ export class Finisher {
   readonly #settings: ConsumerSettings
   readonly #environment: Environment
   readonly #onLostEnded: (ledger: GrantLedger) => void
+
+  #warnAgainAtMs = 0
 
   /** `onLostEnded`: a delivery ended whose lease had been lost. */
   constructor(
@@ -78,11 +83,24 @@ export class Finisher {
     const { logger } = this.#environment
     const fields = this.#fieldsOf(ledger, index, failure)
     if (verdict.kind === 'retry') {
-      logger.debug('A delivery failed and is tried again.', { ...fields, delayMs: verdict.delayMs })
+      this.#logRetry(failure.atMs, { ...fields, delayMs: verdict.delayMs })
     } else if (verdict.reason === 'discarded' || verdict.reason === 'expired') {
       logger.info('A message became a dead letter.', { ...fields, reason: verdict.reason })
     } else {
       logger.warn('A message became a dead letter.', { ...fields, reason: verdict.reason })
+    }
+  }
+
+  // The first of many is a warning, so that a handler that always fails is noticed long before its last attempt.
+  #logRetry(nowMs: number, fields: LogFields): void {
+    const { logger } = this.#environment
+    const message = 'A delivery failed and is tried again.'
+    // Of a timeout overrun.ts has warned already.
+    if (nowMs < this.#warnAgainAtMs || fields.code === 'POSTHORN_HANDLER_TIMEOUT') {
+      logger.debug(message, fields)
+    } else {
+      this.#warnAgainAtMs = nowMs + RETRY_WARNING_MS
+      logger.warn(message, fields)
     }
   }
 
