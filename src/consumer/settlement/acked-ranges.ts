@@ -8,7 +8,7 @@ interface Offset {
   readonly offset: number
 }
 
-export const OPEN = 0
+// A message that has not finished is marked 0, as a new array is.
 export const ACKED = 1
 export const SENT = 2
 
