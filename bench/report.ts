@@ -11,6 +11,10 @@ const ceilingOf: Readonly<Record<string, string>> = {
   drain_10k_per_s: 'ceiling_read_per_s',
   drain_deep_per_s: 'ceiling_read_per_s',
   fanout12_deliveries_per_s: 'ceiling_read_per_s',
+  ordered_drain_per_s: 'drain_per_s',
+  ordered_drain_2_processes_per_s: 'drain_per_s',
+  ordered_drain_million_keys_per_s: 'drain_per_s',
+  ordered_drain_million_keys_2_processes_per_s: 'drain_per_s',
   live_ms_p50: 'fdatasync_ms_p50',
   live_ms_p99: 'fdatasync_ms_p99',
 }

@@ -16,6 +16,12 @@ export interface Scale {
   readonly slowMessages: number
   readonly fanOutMessages: number
   readonly liveSeconds: number
+  /** Keys of the large ordered backlog, one message each. */
+  readonly keys: number
+  /** Messages of the burst that is worked off at 500/s. */
+  readonly burst: number
+  readonly transactionalMessages: number
+  readonly steppedMessages: number
 }
 
 const full: Scale = {
@@ -34,6 +40,10 @@ const full: Scale = {
   slowMessages: 25_000,
   fanOutMessages: 300_000,
   liveSeconds: 10,
+  keys: 1_000_000,
+  burst: 50_000,
+  transactionalMessages: 50_000,
+  steppedMessages: 50_000,
 }
 
 const quick: Scale = {
@@ -50,6 +60,9 @@ const quick: Scale = {
   slowMessages: 5_000,
   fanOutMessages: 100_000,
   liveSeconds: 3,
+  burst: 5_000,
+  transactionalMessages: 20_000,
+  steppedMessages: 20_000,
 }
 
 const tiny: Scale = {
@@ -68,6 +81,10 @@ const tiny: Scale = {
   slowMessages: 100,
   fanOutMessages: 100,
   liveSeconds: 0.1,
+  keys: 300,
+  burst: 100,
+  transactionalMessages: 100,
+  steppedMessages: 100,
 }
 
 const scales = { full, quick, tiny }
@@ -78,5 +95,10 @@ const MEMORY_BACKLOG_MAX = 500_000
 export function scaleFor(name: Scale['name'], engine: string): Scale {
   const scale = scales[name]
   if (engine !== 'memory') return scale
-  return { ...scale, deepBacklog: Math.min(scale.deepBacklog, MEMORY_BACKLOG_MAX) }
+  const { deepBacklog, keys } = scale
+  return {
+    ...scale,
+    deepBacklog: Math.min(deepBacklog, MEMORY_BACKLOG_MAX),
+    keys: Math.min(keys, MEMORY_BACKLOG_MAX),
+  }
 }

@@ -31,9 +31,9 @@ export function signup(index: number) {
   }
 }
 
-/** `count` sign-ups, made as they are asked for. */
-export function* signups(count: number) {
-  for (let index = 0; index < count; index++) yield signup(index)
+/** `count` sign-ups of so many users, one after the other, made as they are asked for. */
+export function* signups(count: number, users: number = count) {
+  for (let index = 0; index < count; index++) yield signup(index % users)
 }
 
 /** Microseconds since the Unix epoch: comparable between the processes of one machine. */

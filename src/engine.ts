@@ -21,6 +21,21 @@
  * those of the moment: a changed `maxCrashes` holds for messages that wait, too. Attempts are not counted by crashes,
  * and a recorded failure sets the crash count back to 0.
  *
+ * **Order.** A partition of an ordered subscription is *owned* by one source at a time, which alone is granted messages
+ * of it. A source that closes, or whose session is lost, stops owning; and a source that owns more than its share,
+ * `ceil(partitions / open sources)`, is granted nothing more from the partitions beyond it and gives each up once it
+ * holds no lease there. A partition is taken only while nobody holds a lease in it. From an owned partition returned
+ * ranges come first, in offset order, and nothing else of the partition before them; one that cannot be granted now
+ * (a suspect, while another is out) holds back everything behind it. Grants of one pull are in the order in which their messages are to be
+ * handled. The engine does not look at keys on this way: the owner runs one message of a key at a time, begins none
+ * before the settlement of the one before is recorded, and *sets aside* what follows a failed one (`retry` and `park`,
+ * with the key). Messages set aside form a chain for each key, in offset order, of which only the first becomes due;
+ * when it is settled for good (or skipped by an operator, if it is a dead letter that blocks its key), the next ones do. `Grant.takeover` tells a new owner
+ * which keys have a chain; the first of each chain that is merely parked is due from then on.
+ *
+ * **Set aside** are messages that wait outside of the log: for their next attempt, for their key, or for a limit. Once a
+ * subscription has `maxParked` of them, it is granted no new messages until there are fewer.
+ *
  * **Time** comes from the environment's clock. With a clock that is not real, the engine acts on due times, expiries
  * and lost sessions when that clock moves, and renews its session by that clock too.
  */
@@ -42,6 +57,8 @@ export interface Capabilities {
   readonly multiProcess: boolean
   /** `appendIn` works: messages can be published within the user's own transaction. */
   readonly transactionalAppend: boolean
+  /** `Source.transact` works: a handler's writes, what it publishes and its settlement commit together. */
+  readonly transactionalHandlers: boolean
 }
 
 export interface Engine {
@@ -56,8 +73,8 @@ export interface Engine {
   ensureTopic(config: TopicConfig): Promise<void>
 
   /**
-   * Makes the subscription exist. Idempotent: an existing one keeps its position, takes over `maxCrashes`. The topic
-   * must exist. A new one starts where `start` says; with `start` undefined, at `latest`, or at `earliest` when the
+   * Makes the subscription exist. Idempotent: an existing one keeps its position, takes over `maxCrashes`, `ordered`
+   * and `maxParked`. The topic must exist. A new one starts where `start` says; with `start` undefined, at `latest`, or at `earliest` when the
    * topic has never had a subscription.
    */
   ensureSubscription(config: SubscriptionConfig): Promise<void>
@@ -66,9 +83,10 @@ export interface Engine {
    * Stores all groups in one atomic commit and resolves once it is on stable storage, with one outcome per group, in
    * order. A group that its topic's limits refuse is stored not at all, and does not keep the others from being
    * stored. Rejects when storage failed; then nothing was stored, unless the error says that the outcome is unknown.
-   * Messages of one group that share a partition get rising offsets in the group's order.
+   * Messages of one group that share a partition get rising offsets in the group's order. With `atomic`, a refused
+   * group keeps all of the others of the call from being stored: each outcome then is `refused`, for that same reason.
    */
-  append(groups: readonly AppendGroup[]): Promise<readonly AppendOutcome[]>
+  append(groups: readonly AppendGroup[], options?: AppendOptions): Promise<readonly AppendOutcome[]>
 
   /**
    * Stores a group within the user's own open transaction `transaction`, synchronously or not as the user's
@@ -84,6 +102,11 @@ export interface Engine {
 
   /** Closes open sources, finishes appends under way, ends the session. Idempotent. */
   close(): Promise<void>
+}
+
+export interface AppendOptions {
+  /** All groups or none. */
+  readonly atomic?: boolean
 }
 
 export interface TopicConfig {
@@ -123,6 +146,10 @@ export interface SubscriptionConfig {
    */
   readonly maxCrashes: number
   readonly start?: StartPosition
+  /** Partitions have owners, so that messages of one key can be handled in order. */
+  readonly ordered: boolean
+  /** Messages set aside at which no new ones are granted. */
+  readonly maxParked: number
 }
 
 export interface AppendGroup {
@@ -143,7 +170,18 @@ export interface NewMessage {
   readonly deduplicate?: true
   /** Not to be delivered before this time (milliseconds since the epoch); it enters the log when it is due. */
   readonly deliverAtMs?: number
+  /** Undefined: normal. */
+  readonly priority?: 'high' | 'low'
 }
+
+/**
+ * The lanes of a topic. Each has partitions of its own, as many as the topic has: normal ones are numbered from 0, high
+ * and low ones after them, and come into being with the first message of that priority. New messages are granted by weight:
+ * of 21 while all three lanes have some, about 16 are high, 4 normal and 1 low; what one does not need goes to the others.
+ */
+export type Priority = 'high' | 'normal' | 'low'
+
+export const PRIORITY_WEIGHTS: Readonly<Record<Priority, number>> = { high: 16, normal: 4, low: 1 }
 
 export type AppendOutcome = { readonly receipts: readonly AppendReceipt[] } | { readonly refused: Error }
 
@@ -160,6 +198,10 @@ export interface SourceOptions {
   readonly subscription: string
   /** The longest that a handler may run; the engine trusts a silent event loop for this long. Milliseconds. */
   readonly handlerTimeoutMs: number
+  /** What `admit` is to keep to. */
+  readonly limits: readonly Limit[]
+  /** A message under lease was cancelled: it counts as settled. Called on the event loop, soon after. */
+  onCancelled(lease: LeaseId, offset: number): void
   /** Leases of this source were lost: their messages are or will be somebody else's. Called on the event loop. */
   onLeasesLost(leases: readonly LeaseId[], reason: string): void
   /** Messages could not be read (POSTHORN_BATCH_CORRUPT): they are settled as dead letters without content. */
@@ -167,6 +209,65 @@ export interface SourceOptions {
 }
 
 export type LeaseId = number
+
+/** A limit of a subscription over all of its sources. Messages that share a bucket share the limit. */
+export type Limit = RateLimit | InFlightLimit
+
+/**
+ * In no stretch of `perMs` do more than `limit` messages of a bucket start, `burst` of them at once at most. A token
+ * bucket of `burst` tokens, refilled every `(perMs + graceMs) / (limit - burst + 1)` ms: slow enough that a full bucket and what is
+ * refilled meanwhile stay within the limit, even when each start comes up to `graceMs` late. A source that is later
+ * than that lets the permission lapse.
+ */
+export interface RateLimit {
+  readonly kind: 'rate'
+  /** Tells the limits of one subscription apart. */
+  readonly name: string
+  readonly limit: number
+  readonly perMs: number
+  /** 1 to `limit`. */
+  readonly burst: number
+  readonly graceMs: number
+}
+
+/** No more than `limit` messages of a bucket are admitted and not yet reported as `finished`. */
+export interface InFlightLimit {
+  readonly kind: 'inFlight'
+  readonly name: string
+  readonly limit: number
+}
+
+/** For each limit of the source, in the same order, the bucket that a message counts in. */
+export type Buckets = readonly string[]
+
+export interface AdmissionDemand {
+  readonly buckets: Buckets
+  /** How many messages could start now or soon. */
+  readonly starts: number
+}
+
+export interface Admission {
+  /** When each admitted message may start, in milliseconds from the call on, rising. As many as may start soon. */
+  readonly startsInMs: readonly number[]
+  /** If more was asked for: when to ask again, in milliseconds from the call on. */
+  readonly againInMs: number
+}
+
+/** Messages that ended, or whose permission was not used. */
+export interface FinishedMessages {
+  readonly buckets: Buckets
+  readonly messages: number
+}
+
+export interface BreakerReport {
+  readonly state: 'open' | 'half-open' | 'ramping'
+  /** When it last opened, in milliseconds since the epoch. */
+  readonly openedAtMs: number
+  /** When the next message is tried; undefined unless it is open. */
+  readonly probeAtMs?: number
+  /** The failure that opened it, or the last probe's. */
+  readonly reason: string
+}
 
 export interface Source {
   /**
@@ -183,6 +284,37 @@ export interface Source {
    */
   settle(settlements: readonly Settlement[]): Promise<readonly LeaseId[]>
 
+  /**
+   * Asks whether messages may start, within the limits of the subscription over all processes; one answer for each
+   * demand, in order. What was admitted by a limit of messages in flight holds its place until it is reported as finished, until
+   * the source closes, or its session is lost. Places that are reported are free before the demands are looked at.
+   */
+  admit(demands: readonly AdmissionDemand[], finished: readonly FinishedMessages[]): Promise<readonly Admission[]>
+
+  /** Shows the state of this source's breaker to operators; undefined: closed. */
+  reportBreaker(report: BreakerReport | undefined): Promise<void>
+
+  /** The results of the finished steps of a leased message, as JSON by name. Rejects with POSTHORN_LEASE_LOST. */
+  steps(lease: LeaseId, offset: number): Promise<ReadonlyMap<string, string>>
+
+  /**
+   * Keeps the result of a step of a leased message, on stable storage, until the message is acknowledged. Rejects with
+   * POSTHORN_LEASE_LOST and keeps nothing when the lease is not this source's any more.
+   */
+  recordStep(lease: LeaseId, offset: number, name: string, result: string): Promise<void>
+
+  /**
+   * Runs `work` in a transaction of the user's database, and commits it together with the acknowledgement of the
+   * message: both or neither. Resolves with 'fenced', and everything rolled back, when the lease was lost. When `work`
+   * rejects, rolls back and rejects with the same. Rejects with POSTHORN_UNSUPPORTED where
+   * `capabilities.transactionalHandlers` is false.
+   */
+  transact(
+    lease: LeaseId,
+    offset: number,
+    work: (transaction: unknown) => Promise<void>,
+  ): Promise<'committed' | 'fenced'>
+
   /** Gives back what is leased and unsettled, at once deliverable elsewhere with nothing counted. Idempotent. */
   close(): Promise<void>
 }
@@ -194,6 +326,10 @@ export interface Grant {
   readonly messages: readonly StoredMessage[]
   /** 1 for a first delivery. Above 1, the grant holds one message. */
   readonly attempt: number
+  /** The grant holds one message that was set aside before. */
+  readonly setAside: boolean
+  /** The partition of an ordered subscription is this source's with this grant: the chains of keys that are in the store. */
+  readonly takeover?: readonly KeyChain[]
   /** Sessions lost while these messages were leased, since their last failure: the same for all of the grant. */
   readonly crashes: number
   /** A suspect: one message, to be run with no other of this subscription beside it in this process. */
@@ -202,6 +338,13 @@ export interface Grant {
   readonly failures: readonly Failure[]
   /** What its messages take up in the store, about. */
   readonly bytes: number
+}
+
+/** Messages of one key that were set aside. */
+export interface KeyChain {
+  readonly key: string
+  readonly firstOffset: number
+  readonly lastOffset: number
 }
 
 /** Shared by all subscriptions of a process: never changed, deeply frozen. */
@@ -240,12 +383,41 @@ export interface Settlement {
   /** Half-open ranges of acknowledged offsets, flat: [from, to, from, to, ...]. */
   readonly acked: readonly number[]
   readonly exceptions: readonly SettledException[]
+  /** Of the acknowledged offsets, those that have recorded steps, which are forgotten. */
+  readonly stepped?: readonly number[]
+  /** Keys whose chains, in the partition of the lease, wait until they are `freed`: the first of each is due now. */
+  readonly freed?: readonly string[]
 }
 
+/** `key` is given in ordered subscriptions, for messages that have one; of a message that was set aside it is known. */
 export type SettledException =
   /** Deliver again at `dueAtMs` as the next attempt. */
-  | { readonly offset: number; readonly kind: 'retry'; readonly dueAtMs: number; readonly failure: Failure }
-  | { readonly offset: number; readonly kind: 'dead'; readonly reason: DeadReason; readonly failure: Failure }
+  | {
+      readonly offset: number
+      readonly kind: 'retry'
+      readonly dueAtMs: number
+      readonly failure: Failure
+      readonly key?: string
+    }
+  /** `blocks`: what else is in the chain of its key waits until an operator redrives or deletes the dead letter. */
+  | {
+      readonly offset: number
+      readonly kind: 'dead'
+      readonly reason: DeadReason
+      readonly failure: Failure
+      readonly key?: string
+      readonly blocks?: boolean
+    }
+  /**
+   * Set aside with nothing counted, to be delivered as the same attempt. Until a time; or behind what its key has in the
+   * store (`chain`: due at once if that is nothing); or until a settlement names the key in `freed`.
+   */
+  | {
+      readonly offset: number
+      readonly kind: 'park'
+      readonly until: number | 'chain' | 'freed'
+      readonly key?: string
+    }
   /** Deliver again at once, elsewhere or here, as the same attempt. */
   | { readonly offset: number; readonly kind: 'release' }
 
@@ -262,15 +434,24 @@ export interface EngineAdmin {
   peek(topic: string, options: PeekOptions): Promise<readonly PeekedMessage[]>
   /** Oldest first. */
   deadLetters(subscription: SubscriptionRef, options: DeadLetterQuery): Promise<readonly DeadLetter[]>
-  /** Puts dead letters back for delivery as new first attempts. Returns how many. */
+  /**
+   * Puts dead letters back for delivery as new first attempts. Returns how many. One that blocks its key goes before
+   * what was set aside behind it.
+   */
   redrive(subscription: SubscriptionRef, options: RedriveOptions): Promise<number>
-  /** Deletes dead letters. Returns how many. */
+  /** Deletes dead letters. Returns how many. Keys that they block go on with what was set aside. */
   deleteDeadLetters(subscription: SubscriptionRef, ids?: readonly number[]): Promise<number>
   /**
    * Delivers again everything from `position` on and nothing before it that was not already under way: leases and
-   * retries at or after the position are taken back (their settlements are fenced), those before it stay.
+   * retries at or after the position are taken back (their settlements are fenced), those before it stay. Dead letters
+   * from there on block their key no longer.
    */
   seek(subscription: SubscriptionRef, position: StartPosition): Promise<void>
+  /**
+   * Stops the message with this id, for all subscriptions of the topic: before it is due, while it waits, or while a handler runs (whose source is
+   * told by `onCancelled`). It is not delivered again, and becomes no dead letter. What is settled already is not touched.
+   */
+  cancel(topic: string, id: string): Promise<CancelOutcome>
   pause(subscription: SubscriptionRef): Promise<void>
   resume(subscription: SubscriptionRef): Promise<void>
   /**
@@ -288,6 +469,13 @@ export interface EngineAdmin {
   checkIntegrity(): Promise<readonly string[]>
   /** Deletes what retention allows now rather than at the next round. Returns how many messages. */
   applyRetention(): Promise<number>
+}
+
+/** How many deliveries were stopped: for a message that was not due yet, one; otherwise one a subscription. */
+export interface CancelOutcome {
+  readonly delayed: number
+  readonly waiting: number
+  readonly running: number
 }
 
 export interface SubscriptionRef {
@@ -309,6 +497,7 @@ export interface TopicState {
 
 export interface PartitionState {
   readonly partition: number
+  readonly priority: Priority
   /** The first offset still kept, and the one that the next message will get. */
   readonly firstOffset: number
   readonly nextOffset: number
@@ -326,6 +515,12 @@ export interface SubscriptionState extends SubscriptionRef {
   readonly retrying: number
   /** Messages given back after a lost session or a release, that wait for another delivery. */
   readonly returned: number
+  /** Messages that wait for their key or for a limit. */
+  readonly parked: number
+  /** Dead letters that block their key. */
+  readonly blockedKeys: number
+  /** Breakers that are not closed, one for each process. */
+  readonly breakers: readonly (BreakerReport & { readonly consumer: string })[]
   readonly deadLetters: number
   readonly positions: readonly { readonly partition: number; readonly offset: number }[]
 }
@@ -363,6 +558,8 @@ export interface DeadLetter extends SubscriptionRef {
   readonly offset: number
   readonly reason: DeadReason
   readonly deadAtMs: number
+  /** What else of its key was set aside waits until this one is redriven or deleted. */
+  readonly blocking: boolean
   readonly attempts: number
   readonly crashes: number
   readonly failures: readonly Failure[]

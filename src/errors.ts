@@ -159,6 +159,22 @@ export const errorKinds = {
     happened: 'The message was not delivered before its expiry, {expiry}.',
     action: 'Add consumers, or give messages a longer expiresIn.',
   },
+  POSTHORN_CANCELLED: {
+    happened: 'Message {id} of subscription {subscription} was cancelled while its handler ran.',
+    action: 'Let the handler stop when its signal aborts; the message is not delivered again.',
+  },
+  POSTHORN_STEP_TIMEOUT: {
+    happened: 'Step {step} of subscription {subscription} outran its timeout of {timeoutMs} ms.',
+    action: 'Pass the signal on to what the step awaits, make it smaller, or raise its timeout.',
+  },
+  POSTHORN_STEP_CONFLICT: {
+    happened: 'Step {step} was begun twice in one handler call of subscription {subscription}.',
+    action: 'Give each step of a handler a name of its own; in a loop, add what tells the rounds apart.',
+  },
+  POSTHORN_UNSERIALIZABLE_STEP: {
+    happened: 'Step {step} of subscription {subscription} has run, but its result cannot be kept as JSON: {problem}.',
+    action: 'Return plain data from the step, or nothing, and redrive the dead letter; until then it is not run again.',
+  },
   POSTHORN_CRASHED_REPEATEDLY: {
     happened: 'The process died {crashes} times while it handled this message.',
     action: 'Find out what the message makes the handler do, mend it, and redrive the dead letter.',

@@ -2,30 +2,43 @@
 export type { DeadLetterPage, PeekRequest, RedriveRequest, TopicReference } from './api/admin.ts'
 export { Admin } from './api/admin.ts'
 export { type ConnectOptions, connect } from './api/connect.ts'
-export type { BatchHandler, DeliveredEvent, Handler } from './api/event.ts'
-export { Post } from './api/post.ts'
-export type { Serialized } from './api/serialized.ts'
 export type {
-  BackoffOptions,
+  BatchHandler,
+  DeliveredEvent,
+  Handler,
+  TransactionalContext,
+  TransactionalHandler,
+} from './api/event.ts'
+export type { InFlightOptions, OrderedOptions, RateLimitOptions } from './api/flow-options.ts'
+export { Post } from './api/post.ts'
+export { type AtomicOptions, message } from './api/publication.ts'
+export type {
   BatchOptions,
   BatchSubscribeOptions,
   From,
-  RetryOptions,
   SubscribeOptions,
+  TransactionalSubscribeOptions,
 } from './api/subscribe-options.ts'
 export { Subscription } from './api/subscription.ts'
 export type { Definition, QueueDefinition, RetentionOptions, TopicDefinition, TopicOptions } from './api/topic.ts'
 export { queue, topic } from './api/topic.ts'
+export { isOutage } from './consumer/breaker/is-outage.ts'
+export type { BreakerOptions, ProbeOptions } from './consumer/breaker/settings.ts'
 export type { BatchContext, EventDetails } from './consumer/delivery/batch-delivery.ts'
 export type { DeliveryContext } from './consumer/delivery/delivery.ts'
+export type { StepContext, StepOptions, StepRetryOptions } from './consumer/delivery/step-options.ts'
 export { Discard, RetryAfter } from './consumer/outcomes.ts'
+export type { BackoffOptions, RetryOptions } from './consumer/retry-options.ts'
 export type {
+  BreakerReport,
+  CancelOutcome,
   ConsumerState,
   DeadLetter,
   DeadReason,
   Failure,
   PartitionState,
   PeekedMessage,
+  Priority,
   StoredEvent,
   StoredMessage,
   SubscriptionRef,
@@ -49,6 +62,8 @@ export {
 } from './environment/index.ts'
 export { type ErrorCode, errorKinds, PosthornError } from './errors.ts'
 export type { Duration, DurationUnit } from './message/duration.ts'
+export type { Serialized } from './message/serialized.ts'
+export type { Publication } from './publisher/atomic.ts'
 export type { BulkResult } from './publisher/bulk.ts'
-export type { BulkOptions, PublishOptions } from './publisher/publish-options.ts'
-export type { Published } from './publisher/publisher.ts'
+export type { BulkOptions, MessageOptions, PublishOptions } from './publisher/publish-options.ts'
+export type { Published } from './publisher/published.ts'

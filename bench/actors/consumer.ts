@@ -1,5 +1,5 @@
 import { setTimeout } from 'node:timers/promises'
-import { connect, type Post, type Subscription } from 'posthorn'
+import { connect, type DeliveryContext, type Post, type SubscribeOptions, type Subscription } from 'posthorn'
 import { nowUs, userSignedUp } from '../signup.ts'
 
 /** What a consumer is to do with the messages of each of its subscriptions. */
@@ -12,9 +12,18 @@ export interface Task {
   readonly handlerMs?: number
   /** Record how long each message took from the call of `publish` to the handler. */
   readonly timed?: boolean
+  /** Record when each handler was called. */
+  readonly clocked?: boolean
+  /** What each handler does: a durable step. */
+  readonly step?: boolean
+  readonly ordered?: boolean
+  readonly perSecond?: number
 }
 
-type Handler = (event: { readonly data: { readonly calledAtUs: number } }) => Promise<void>
+type Handler = (
+  event: { readonly data: { readonly calledAtUs: number } },
+  context: Pick<DeliveryContext, 'step'>,
+) => Promise<void>
 
 /** A process that consumes. */
 export class Consumer {
@@ -22,6 +31,8 @@ export class Consumer {
   #subscriptions: Subscription[] = []
   #left = 0
   readonly #latenciesMs: number[] = []
+  readonly #callsUs: number[] = []
+  #handled = 0
   #done = Promise.withResolvers<void>()
 
   async open({ url }: { url: string }): Promise<void> {
@@ -38,12 +49,12 @@ export class Consumer {
   }
 
   async subscribe(task: Task): Promise<void> {
-    const { subscriptions, messages, concurrency = 10 } = task
+    const { subscriptions, messages } = task
     this.#left = messages * subscriptions.length
     this.#done = Promise.withResolvers()
     const handler = this.#handler(task)
     this.#subscriptions = subscriptions.map((name) =>
-      this.#connected.subscribe(userSignedUp, name, handler, { concurrency, from: 'earliest' }),
+      this.#connected.subscribe(userSignedUp, name, handler, optionsOf(task)),
     )
     await Promise.all(this.#subscriptions.map(({ ready }) => ready))
   }
@@ -65,14 +76,35 @@ export class Consumer {
     return this.#latenciesMs
   }
 
+  /** When handlers were called, in microseconds since the epoch. */
+  async calls(): Promise<number[]> {
+    return this.#callsUs
+  }
+
+  async handled(): Promise<number> {
+    return this.#handled
+  }
+
   async close(): Promise<void> {
     await this.#connected.close()
   }
 
-  #handler({ handlerMs, timed }: Task): Handler {
+  #handler({ handlerMs, timed, clocked, step }: Task): Handler {
     if (timed === true) {
       return async (event) => {
         this.#latenciesMs.push((nowUs() - event.data.calledAtUs) / 1_000)
+        this.#count()
+      }
+    }
+    if (clocked === true) {
+      return async () => {
+        this.#callsUs.push(nowUs())
+        this.#count()
+      }
+    }
+    if (step === true) {
+      return async (_event, context) => {
+        await context.step('charge', () => ({ charged: true }))
         this.#count()
       }
     }
@@ -84,6 +116,7 @@ export class Consumer {
   }
 
   #count(): void {
+    this.#handled++
     this.#left--
     if (this.#left === 0) this.#done.resolve()
   }
@@ -92,4 +125,9 @@ export class Consumer {
     if (this.#post === undefined) throw new Error('The consumer was not opened.')
     return this.#post
   }
+}
+
+function optionsOf({ concurrency = 10, ordered = false, perSecond }: Task): SubscribeOptions {
+  const rateLimit = perSecond === undefined ? {} : { rateLimit: { limit: perSecond, per: '1s' as const } }
+  return { concurrency, ordered, ...rateLimit, from: 'earliest' }
 }

@@ -1,9 +1,10 @@
 import { Consumer } from './consumer.ts'
+import { Ledger } from './ledger.ts'
 import { Publisher } from './publisher.ts'
 import { Storage } from './storage.ts'
 
 /** What can be started in a process of its own; their methods are called from the process that measures. */
-export const actorKinds = { publisher: Publisher, consumer: Consumer, storage: Storage }
+export const actorKinds = { publisher: Publisher, consumer: Consumer, ledger: Ledger, storage: Storage }
 
 export type ActorKind = keyof typeof actorKinds
 export type ActorOf<Kind extends ActorKind> = InstanceType<(typeof actorKinds)[Kind]>

@@ -39,10 +39,10 @@ export class Publisher {
     return (messages * 1_000) / (performance.now() - startedAtMs)
   }
 
-  /** Publishes a sequence, and resolves with messages per second. */
-  async bulk({ messages }: { messages: number }): Promise<number> {
+  /** Publishes a sequence, each message with a key of its own or with one of `keys`; resolves with messages per second. */
+  async bulk({ messages, keys }: { messages: number; keys?: number }): Promise<number> {
     const startedAtMs = performance.now()
-    await this.#connected.publishAll(userSignedUp, signups(messages))
+    await this.#connected.publishAll(userSignedUp, signups(messages, keys))
     return (messages * 1_000) / (performance.now() - startedAtMs)
   }
 

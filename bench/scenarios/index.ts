@@ -1,7 +1,10 @@
 import type { Scenario } from '../bench.ts'
 import { ceiling } from './ceiling.ts'
 import { drain, drain10k, drainDeep, drainSlowHandlers } from './drain.ts'
+import { steps, transactional } from './effects.ts'
+import { rateLimit } from './flow.ts'
 import { fanOut, live } from './live.ts'
+import { orderedDrain, orderedDrainManyKeys } from './ordered.ts'
 import { publishBulk, publishInFlight, publishInFlight100, publishLoopDelay, publishOne } from './publish.ts'
 
 export { ceiling }
@@ -19,4 +22,9 @@ export const scenarios: readonly Scenario[] = [
   drainSlowHandlers,
   fanOut,
   live,
+  orderedDrain,
+  orderedDrainManyKeys,
+  rateLimit,
+  transactional,
+  steps,
 ]

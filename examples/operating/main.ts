@@ -20,8 +20,8 @@ await failing.close()
 
 // #region watch
 for (const state of await post.admin.subscriptions()) {
-  const { topic, subscription, backlog, lagMs, retrying, returned, deadLetters } = state
-  console.log(`${topic} ${subscription}`, { backlog, lagMs, retrying, returned, deadLetters })
+  const { topic, subscription, backlog, lagMs, retrying, parked, blockedKeys, breakers, deadLetters } = state
+  console.log(`${topic} ${subscription}`, { backlog, lagMs, retrying, parked, blockedKeys, breakers, deadLetters })
 }
 // #endregion
 

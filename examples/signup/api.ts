@@ -1,14 +1,14 @@
 /**
  * The sign-up endpoint, twice: `POST /signup?mode=sync` does everything within the request, `?mode=async` stores the
- * user and an event in one transaction and answers.
+ * user and two events in one transaction and answers.
  */
 import { randomUUID } from 'node:crypto'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { connect } from 'posthorn'
+import { connect, message } from 'posthorn'
 import { z } from 'zod'
 import { argumentAfter, reportReady, whenAskedToStop } from './child.ts'
-import { type NewUser, userSignedUp } from './events.ts'
+import { accountChanged, type NewUser, userSignedUp } from './events.ts'
 import { createCustomer } from './services/customers.ts'
 import { closeEmail, sendWelcomeEmail } from './services/email.ts'
 import { checkFraud } from './services/fraud.ts'
@@ -20,10 +20,15 @@ const signUpForm = z.object({ email: z.email(), name: z.string().min(1).max(200)
 const file = argumentAfter('--file')
 const users = new Users(file)
 const post = await connect(`sqlite:${file}`)
-await post.ensureTopics(userSignedUp)
+await post.ensureTopics(userSignedUp, accountChanged)
 
 async function signUpAsync(user: NewUser): Promise<number> {
-  await users.insert(user, (database) => post.publish(userSignedUp, user, { tx: database }))
+  await users.insert(user, (tx) =>
+    post.publishAll(
+      [message(userSignedUp, user), message(accountChanged, { userId: user.userId, change: 'created' })],
+      { tx },
+    ),
+  )
   return 202
 }
 

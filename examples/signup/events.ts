@@ -6,6 +6,12 @@ export const userSignedUp = topic('user.signed_up', {
   key: (user) => user.userId,
 })
 
+/** What happens to an account: it is created, then verified, then charged. */
+export const accountChanged = topic('account.changed', {
+  schema: z.object({ userId: z.string(), change: z.enum(['created', 'verified', 'charged']) }),
+  key: ({ userId }) => userId,
+})
+
 /** What the four services are told about a new user. */
 export interface NewUser {
   readonly userId: string

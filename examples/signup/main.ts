@@ -56,9 +56,10 @@ async function start(processes: Processes, file: string) {
   return { apiPort: api.port, control: standIns.control }
 }
 
-function report({ phases, deliveries, problems }: Result): void {
+function report({ phases, deliveries, accounts, problems }: Result): void {
   const accepted = (deliveries[0]?.served ?? 0) + (deliveries[0]?.lost ?? 0)
   console.log(`\n${formatPhases(phases)}\n\n${formatDeliveries(deliveries)}\n`)
+  console.log(`Accounts created, then verified, then charged, once each: ${count(accounts.inOrder)}.`)
   if (problems.length > 0) console.log(`Failed:\n${problems.map((problem) => `- ${problem}`).join('\n')}`)
   else console.log(`Nothing was lost: all ${count(accepted)} accepted sign-ups reached all four services.`)
 }
@@ -82,7 +83,7 @@ async function run(processes: Processes, folder: string): Promise<number> {
     return 0
   }
   await using post = await connect(`sqlite:${file}`)
-  const result = await runExperiment({ ...site, post }, values.quick ? quickScale : fullScale)
+  const result = await runExperiment({ ...site, post, file }, values.quick ? quickScale : fullScale)
   report(result)
   if (!values.exit) invite(site.apiPort)
   return result.problems.length === 0 ? 0 : 1

@@ -27,6 +27,8 @@ test('the sign-up example answers at once, survives an outage of the mail server
   for (const subscription of ['welcome-email', 'fraud-check', 'create-customer', 'notify-slack']) {
     assert.match(output, new RegExp(`^${subscription} .* 208 +0 +\\d+ +0$`, 'm'))
   }
+  assert.match(output, /the breaker of welcome-email is open/)
+  assert.match(output, /^Accounts created, then verified, then charged, once each: 200\.$/m)
   assert.match(output, /Nothing was lost: all 208 accepted sign-ups reached all four services\./)
   assert.deepEqual(await readdir(temporary), [], 'temporary data was left behind')
 })

@@ -1,23 +1,28 @@
-/** The four subscriptions in one process. They could as well be four programs, deployed and scaled one by one. */
+/** All subscriptions in one process. They could as well be five programs, deployed and scaled one by one. */
 import { constants, setPriority } from 'node:os'
 import { connect } from 'posthorn'
+import { createAccounts } from './accounts.ts'
 import { argumentAfter, reportReady, whenAskedToStop } from './child.ts'
 import { closeEmail } from './services/email.ts'
+import { subscribeAccountStatus } from './subscriptions/account-status.ts'
 import { subscribeCreateCustomer } from './subscriptions/create-customer.ts'
 import { subscribeFraudCheck } from './subscriptions/fraud-check.ts'
 import { subscribeNotifySlack } from './subscriptions/notify-slack.ts'
 import { subscribeWelcomeEmail } from './subscriptions/welcome-email.ts'
 
-const post = await connect(`sqlite:${argumentAfter('--file')}`)
+const file = argumentAfter('--file')
+const post = await connect(`sqlite:${file}`)
+createAccounts(file)
 
 const subscriptions = [
   subscribeWelcomeEmail(post),
   subscribeFraudCheck(post),
   subscribeCreateCustomer(post),
   subscribeNotifySlack(post),
+  subscribeAccountStatus(post),
 ]
 
-// From here on every sign-up reaches all four.
+// From here on every sign-up reaches all of them.
 await Promise.all(subscriptions.map(({ ready }) => ready))
 
 // Where workers and the endpoint share a machine, the endpoint goes first. On Linux this concerns the present thread,

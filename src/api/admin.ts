@@ -1,4 +1,5 @@
 import type {
+  CancelOutcome,
   ConsumerState,
   DeadLetter,
   Engine,
@@ -8,6 +9,7 @@ import type {
   SubscriptionState,
   TopicState,
 } from '../engine.ts'
+import { checkText } from '../message/attributes.ts'
 import { describe } from '../message/duration.ts'
 import { checkName } from '../message/names.ts'
 import { checkOptionNames, invalidOption, wholeNumber } from '../message/options.ts'
@@ -109,13 +111,20 @@ export class Admin {
     }
   }
 
-  /** Puts dead letters back for delivery, as new first attempts. Resolves with how many. */
+  /**
+   * Puts dead letters back for delivery, as new first attempts. Resolves with how many. One that blocks its key
+   * (`ordered: { onExhausted: 'block' }`) goes before what waits behind it, which follows once it is settled. Steps that
+   * it has finished are not run again.
+   */
   async redrive(topic: TopicReference, subscription: string, request: RedriveRequest = {}): Promise<number> {
     checkOptionNames('redrive options', request, redriveNames)
     return await this.#engine().admin.redrive(reference(topic, subscription), readRedrive(request))
   }
 
-  /** Deletes dead letters, all or those with these ids. Resolves with how many. */
+  /**
+   * Deletes dead letters, all or those with these ids. Resolves with how many. Deleting one that blocks its key skips
+   * it: the key goes on with what waits behind it.
+   */
   async deleteDeadLetters(topic: TopicReference, subscription: string, ids?: readonly number[]): Promise<number> {
     const checkedIds = ids === undefined ? undefined : readIds(ids)
     return await this.#engine().admin.deleteDeadLetters(reference(topic, subscription), checkedIds)
@@ -137,6 +146,19 @@ export class Admin {
 
   async resume(topic: TopicReference, subscription: string): Promise<void> {
     await this.#engine().admin.resume(reference(topic, subscription))
+  }
+
+  /**
+   * Stops the message that was published with this id (or was given it by `publish`), for all subscriptions: before its
+   * time has come, while it waits, whether for its first attempt or another, or while a handler runs, whose signal
+   * aborts with POSTHORN_CANCELLED wherever it runs. It is not delivered again, and becomes no dead letter. What is
+   * settled already stays as it is. Resolves with how many deliveries were stopped, at which stage: all 0 when the id is
+   * unknown or the message was settled everywhere. Handlers that came to their end while this call was under way may
+   * be counted as stopped.
+   */
+  async cancel(topic: TopicReference, id: string): Promise<CancelOutcome> {
+    checkText('id', id)
+    return await this.#engine().admin.cancel(nameOf(topic), id)
   }
 
   /**

@@ -2,20 +2,24 @@
  * The subscriptions that are open on one connection.
  *
  * Invariant: those open under one topic and name have equal settings. Two handlers under one name compete for its
- * messages, which is right for two halves of one program, and a mistake when the settings differ.
+ * messages, which is right for two halves of one program, and a mistake when the settings differ. Functions among the
+ * settings are equal when their source is: the same code, run twice, makes two of them.
  */
-import { isDeepStrictEqual } from 'node:util'
 import { PosthornError } from '../errors.ts'
 import type { SubscriptionSettings } from './subscribe-options.ts'
 import type { Subscription } from './subscription.ts'
 
-const optionBySetting: Readonly<Record<keyof SubscriptionSettings, string>> = {
+const optionBySetting: Readonly<Record<Exclude<keyof SubscriptionSettings, 'limits'>, string>> = {
   concurrency: 'concurrency',
   timeoutMs: 'timeout',
   retry: 'retry',
   batch: 'batch',
   start: 'from',
   maxCrashes: 'maxCrashes',
+  ordered: 'ordered',
+  maxParked: 'maxParked',
+  breaker: 'breaker',
+  transactional: 'transactional',
 }
 
 export class OpenSubscriptions {
@@ -47,7 +51,24 @@ export class OpenSubscriptions {
 
 function firstDifference(settings: SubscriptionSettings, others: SubscriptionSettings): string | undefined {
   for (const [setting, option] of Object.entries(optionBySetting) as [keyof SubscriptionSettings, string][]) {
-    if (!isDeepStrictEqual(settings[setting], others[setting])) return option
+    if (textOf(settings[setting]) !== textOf(others[setting])) return option
   }
-  return undefined
+  return differingLimits(settings.limits, others.limits)
+}
+
+function differingLimits(limits: Limits, others: Limits): string | undefined {
+  const differs = (kind: string) => textOf(limits.filter(isOf(kind))) !== textOf(others.filter(isOf(kind)))
+  if (differs('rate')) return 'rateLimit'
+  return differs('inFlight') ? 'maxInFlight' : undefined
+}
+
+type Limits = SubscriptionSettings['limits']
+
+function isOf(kind: string): (limit: Limits[number]) => boolean {
+  return (limit) => limit.kind === kind
+}
+
+// Settings are plain data, always written in the same order, but for their functions.
+function textOf(setting: unknown): string | undefined {
+  return JSON.stringify(setting, (_name, value: unknown) => (typeof value === 'function' ? String(value) : value))
 }

@@ -5,30 +5,33 @@
  * because their work would otherwise fail at its last step; *closed* when subscriptions have drained, all that was
  * published is stored, and the engine is closed. A failure on the way is reported by `close` after the rest was done.
  */
-import { AsyncLocalStorage } from 'node:async_hooks'
-import { type Consumer, startConsumer } from '../consumer/consumer.ts'
 import { EventLoopWatch } from '../consumer/event-loop-watch.ts'
-import type { Handle, HandleBatch, Handlers } from '../consumer/settings.ts'
 import type { Engine } from '../engine.ts'
-import type { Environment } from '../environment/index.ts'
+import type { Environment, Logger } from '../environment/index.ts'
 import { PosthornError } from '../errors.ts'
 import { describe } from '../message/duration.ts'
 import { checkName } from '../message/names.ts'
 import { invalidOption } from '../message/options.ts'
-import type { BulkResult } from '../publisher/bulk.ts'
+import type { Serialized } from '../message/serialized.ts'
+import type { Publication } from '../publisher/atomic.ts'
+import type { BulkEach, BulkResult } from '../publisher/bulk.ts'
 import { KnownTopics } from '../publisher/known-topics.ts'
-import type { BulkOptions, PublishOptions } from '../publisher/publish-options.ts'
-import { type Published, Publisher, type PublisherSettings } from '../publisher/publisher.ts'
+import type { BulkOptions, MessageOptions, PublishOptions } from '../publisher/publish-options.ts'
+import type { Published } from '../publisher/published.ts'
+import { Publisher, type PublisherSettings } from '../publisher/publisher.ts'
 import { Admin } from './admin.ts'
-import type { BatchHandler, Handler } from './event.ts'
-import { eventCheck } from './event-check.ts'
+import { type ConsumingParts, checkSupport, openConsumer, type Subscribing } from './consuming.ts'
+import type { BatchHandler, Handler, TransactionalHandler } from './event.ts'
+import { HandlerScope } from './handler-scope.ts'
 import { OpenSubscriptions } from './open-subscriptions.ts'
+import { type AtomicOptions, checkPublications, readAtomicOptions } from './publication.ts'
 import { closeOnSignals } from './signals.ts'
 import {
   type BatchSubscribeOptions,
   readSubscribeOptions,
   type SubscribeOptions,
-  type SubscriptionSettings,
+  type TransactionalSubscribeOptions,
+  type UncheckedSubscribeOptions,
 } from './subscribe-options.ts'
 import { Subscription } from './subscription.ts'
 import { checkDefinition, type Definition, type QueueDefinition, type TopicDefinition } from './topic.ts'
@@ -43,25 +46,24 @@ export class Post implements AsyncDisposable {
   /** What operators see and do. */
   readonly admin: Admin
   readonly #engine: Engine
-  readonly #environment: Environment
-  readonly #settings: PostSettings
+  readonly #logger: Logger
   readonly #topics: KnownTopics
   readonly #publisher: Publisher
   readonly #subscriptions = new OpenSubscriptions()
-  readonly #eventLoopWatch: EventLoopWatch
-  /** Set in whatever a handler of this connection calls. */
-  readonly #withinHandler = new AsyncLocalStorage<true>()
+  readonly #consuming: ConsumingParts
+  readonly #scope = new HandlerScope()
   readonly #ignoreSignals: () => void
   #closing: Promise<void> | undefined
 
   /** Made by `connect`. */
   constructor(engine: Engine, environment: Environment, settings: PostSettings) {
+    const { drainMs } = settings
+    const eventLoopWatch = new EventLoopWatch(environment)
     this.#engine = engine
-    this.#environment = environment
-    this.#settings = settings
+    this.#logger = environment.logger
     this.#topics = new KnownTopics(engine)
     this.#publisher = new Publisher(engine, environment, this.#topics, settings)
-    this.#eventLoopWatch = new EventLoopWatch(environment)
+    this.#consuming = { engine, environment, topics: this.#topics, eventLoopWatch, scope: this.#scope, drainMs }
     this.#ignoreSignals = closeOnSignals(settings.signals, () => this.close(), environment.logger)
     this.admin = new Admin(
       () => this.#openEngine('an admin call'),
@@ -75,7 +77,8 @@ export class Post implements AsyncDisposable {
    *
    * Rejects with POSTHORN_INVALID_MESSAGE, POSTHORN_UNSERIALIZABLE_MESSAGE, POSTHORN_MESSAGE_TOO_LARGE or
    * POSTHORN_INVALID_OPTION before anything was stored; with POSTHORN_PUBLISH_BUFFER_FULL, POSTHORN_BACKLOG_FULL or a
-   * POSTHORN_STORAGE_ error when it could not be stored (`retryable` says whether to try again); and with
+   * POSTHORN_STORAGE_ error when it could not be stored (`retryable` says whether to try again); with
+   * POSTHORN_INVALID_TRANSACTION when `tx` is of no use, or was left out in a transactional handler; and with
    * POSTHORN_CLOSED after `close`.
    */
   publish<Input, Output>(
@@ -83,8 +86,8 @@ export class Post implements AsyncDisposable {
     payload: NoInfer<Input>,
     options?: PublishOptions,
   ): Promise<Published> {
-    if (this.#refuses()) return Promise.reject(closed('publish()'))
     try {
+      this.#checkPublishing('publish()', options?.tx)
       checkDefinition(definition)
     } catch (error) {
       return Promise.reject(error)
@@ -102,15 +105,32 @@ export class Post implements AsyncDisposable {
    * Resolves with counts once everything is on stable storage. At the first failure it takes no more and rejects with
    * POSTHORN_BULK_INTERRUPTED, whose `details.published` says how many were stored, and whose `cause` is the failure.
    */
-  async publishAll<Input, Output>(
+  publishAll<Input, Output>(
     definition: Definition<Input, Output>,
     payloads: Iterable<NoInfer<Input>> | AsyncIterable<NoInfer<Input>>,
-    options?: BulkOptions | ((payload: NoInfer<Input>, index: number) => Omit<PublishOptions, 'tx'> | undefined),
-  ): Promise<BulkResult> {
-    if (this.#refuses()) throw closed('publishAll()')
-    checkDefinition(definition)
+    options?: BulkOptions | ((payload: NoInfer<Input>, index: number) => MessageOptions | undefined),
+  ): Promise<BulkResult>
+  /**
+   * Publishes a few messages together, into one topic or several: all of them are stored, or none. For events of one
+   * happening that make no sense without each other, at most 10,000; use the other form for many, which are stored as
+   * they come, and a failure leaves what came before it.
+   *
+   *     await post.publishAll([message(orderPaid, order), message(stockReserved, items)])
+   *
+   * Resolves, in order, with what became of each, once all are on stable storage, or with `tx` once they are part of
+   * your transaction. Messages of one topic keep their order. Everything is checked before anything is stored. Rejects
+   * as `publish` does, and with POSTHORN_BACKLOG_FULL when one of the topics is full, even if its publishers are to
+   * wait; with `tx`, roll your transaction back then. Await other calls that are to come first.
+   */
+  publishAll(messages: readonly Publication[], options?: AtomicOptions): Promise<readonly Published[]>
+  async publishAll(target: unknown, ...rest: readonly unknown[]): Promise<BulkResult | readonly Published[]> {
+    // A definition is never an array, so this tells the two apart whatever else is wrong.
+    if (Array.isArray(target)) return await this.#publishAtomically(target, rest[0])
+    this.#checkPublishing('publishAll()', undefined)
+    checkDefinition(target)
+    const [payloads, each] = rest
     checkSequence(payloads)
-    return await this.#publisher.publishAll(definition, payloads, options)
+    return await this.#publisher.publishAll(target, payloads, each as BulkEach)
   }
 
   /**
@@ -128,30 +148,41 @@ export class Post implements AsyncDisposable {
    * same name share its messages; every other name gets all messages too. For a queue there is no name to give.
    *
    * Throws POSTHORN_INVALID_OPTION, POSTHORN_INVALID_NAME, POSTHORN_QUEUE_SUBSCRIPTION for a queue with another name
-   * than its own, POSTHORN_SUBSCRIPTION_CONFLICT when it is open already with other settings, and POSTHORN_CLOSED.
-   * What goes wrong later rejects `ready` and is logged.
+   * than its own, POSTHORN_SUBSCRIPTION_CONFLICT when it is open already with other settings, POSTHORN_UNSUPPORTED for
+   * transactional handlers on an engine that has none, and POSTHORN_CLOSED. What goes wrong later rejects `ready` and is logged.
    */
   subscribe<Input, Output>(
     definition: TopicDefinition<Input, Output>,
     name: string,
     handler: BatchHandler<NoInfer<Output>>,
-    options: BatchSubscribeOptions,
+    options: BatchSubscribeOptions<Serialized<NoInfer<Output>>>,
+  ): Subscription
+  subscribe<Input, Output>(
+    definition: TopicDefinition<Input, Output>,
+    name: string,
+    handler: TransactionalHandler<NoInfer<Output>>,
+    options: TransactionalSubscribeOptions<Serialized<NoInfer<Output>>>,
   ): Subscription
   subscribe<Input, Output>(
     definition: TopicDefinition<Input, Output>,
     name: string,
     handler: Handler<NoInfer<Output>>,
-    options?: SubscribeOptions,
+    options?: SubscribeOptions<Serialized<NoInfer<Output>>>,
   ): Subscription
   subscribe<Input, Output>(
     definition: QueueDefinition<Input, Output>,
     handler: BatchHandler<NoInfer<Output>>,
-    options: BatchSubscribeOptions,
+    options: BatchSubscribeOptions<Serialized<NoInfer<Output>>>,
+  ): Subscription
+  subscribe<Input, Output>(
+    definition: QueueDefinition<Input, Output>,
+    handler: TransactionalHandler<NoInfer<Output>>,
+    options: TransactionalSubscribeOptions<Serialized<NoInfer<Output>>>,
   ): Subscription
   subscribe<Input, Output>(
     definition: QueueDefinition<Input, Output>,
     handler: Handler<NoInfer<Output>>,
-    options?: SubscribeOptions,
+    options?: SubscribeOptions<Serialized<NoInfer<Output>>>,
   ): Subscription
   subscribe(definition: Definition<unknown, unknown>, ...rest: readonly unknown[]): Subscription {
     if (this.#closing !== undefined) throw closed('subscribe()')
@@ -160,9 +191,10 @@ export class Post implements AsyncDisposable {
     const name = readName(definition, named ? rest[0] : definition.name)
     const [handler, options = {}] = named ? rest.slice(1) : rest
     checkHandler(handler)
-    const settings = readSubscribeOptions(options as SubscribeOptions)
+    const settings = readSubscribeOptions(options as UncheckedSubscribeOptions)
+    checkSupport(this.#engine, settings)
     this.#subscriptions.check(definition.name, name, settings)
-    return this.#open(definition, name, handler, settings)
+    return this.#open({ definition, name, handler, settings })
   }
 
   /**
@@ -180,55 +212,31 @@ export class Post implements AsyncDisposable {
     return this.close()
   }
 
-  #open(
-    definition: Definition<unknown, unknown>,
-    name: string,
-    handler: (...parameters: never[]) => unknown,
-    settings: SubscriptionSettings,
-  ): Subscription {
-    const opening = this.#withinHandler.run(true, () => this.#startConsumer(definition, name, handler, settings))
-    const subscription = new Subscription(
-      { topic: definition.name, name },
-      opening,
-      this.#environment.logger,
-      (ended) => this.#subscriptions.delete(ended),
+  #open(subscribing: Subscribing): Subscription {
+    const { definition, name, settings } = subscribing
+    // The consumer's whole chain of promises and timers inherits the scope, handlers included.
+    const opening = this.#scope.run(() => openConsumer(this.#consuming, subscribing))
+    const subscription = new Subscription({ topic: definition.name, name }, opening, this.#logger, (ended) =>
+      this.#subscriptions.delete(ended),
     )
     this.#subscriptions.add(subscription, settings)
     return subscription
   }
 
-  // Runs within `#withinHandler`, which the consumer's whole chain of promises and timers inherits, handlers included.
-  async #startConsumer(
-    definition: Definition<unknown, unknown>,
-    subscription: string,
-    handler: (...parameters: never[]) => unknown,
-    { concurrency, timeoutMs, retry, batch, start, maxCrashes }: SubscriptionSettings,
-  ): Promise<Consumer> {
-    const topic = definition.name
-    const checkEvent = eventCheck(definition)
-    const handlers: Handlers =
-      batch === undefined
-        ? { handle: handler as Handle, checkEvent }
-        : { handleBatch: handler as HandleBatch, checkEvent }
-    await this.#topics.ensure(definition)
-    await this.#engine.ensureSubscription({ topic, subscription, maxCrashes, ...(start !== undefined && { start }) })
-    const { drainMs } = this.#settings
-    const settings = {
-      topic,
-      subscription,
-      concurrency,
-      timeoutMs,
-      retry,
-      drainMs,
-      ...(batch !== undefined && { batch }),
-    }
-    const consumer = startConsumer(this.#engine, this.#environment, settings, handlers, this.#eventLoopWatch)
-    await consumer.ready
-    return consumer
+  async #publishAtomically(messages: readonly unknown[], options: unknown): Promise<readonly Published[]> {
+    const transaction = readAtomicOptions((options ?? {}) as AtomicOptions)
+    this.#checkPublishing('publishAll()', transaction)
+    checkPublications(messages)
+    return await this.#publisher.publishAtomically(messages, transaction)
+  }
+
+  #checkPublishing(operation: string, transaction: unknown): void {
+    if (this.#refuses()) throw closed(operation)
+    if (transaction === undefined && this.#scope.inTransaction) throw besideTransaction(operation)
   }
 
   #refuses(): boolean {
-    return this.#closing !== undefined && this.#withinHandler.getStore() === undefined
+    return this.#closing !== undefined && !this.#scope.inHandler
   }
 
   #openEngine(operation: string): Engine {
@@ -268,10 +276,16 @@ function checkHandler(handler: unknown): asserts handler is (...parameters: neve
   throw invalidOption('handler', `it is ${describe(handler)}; expected a function`)
 }
 
-function checkSequence(payloads: unknown): void {
+function checkSequence(payloads: unknown): asserts payloads is Iterable<unknown> | AsyncIterable<unknown> {
   const object = typeof payloads === 'object' && payloads !== null
   if (object && (Symbol.iterator in payloads || Symbol.asyncIterator in payloads)) return
   throw invalidOption('payloads', `it is ${describe(payloads)}; expected an iterable or async iterable of payloads`)
+}
+
+// It would wait for the lock that the handler's transaction holds, while the handler waits for it.
+function besideTransaction(operation: string): PosthornError {
+  const problem = `${operation} was called without it in a transactional handler; pass { tx: context.tx }`
+  return new PosthornError('POSTHORN_INVALID_TRANSACTION', { problem })
 }
 
 function closed(operation: string): PosthornError {

@@ -1,11 +1,21 @@
+import { type BreakerOptions, type BreakerSettings, readBreaker } from '../consumer/breaker/settings.ts'
+import { type RetryOptions, readRetry } from '../consumer/retry-options.ts'
 import type { RetryPolicy } from '../consumer/retry-policy.ts'
+import type { ConfiguredLimit } from '../consumer/settings.ts'
 import type { StartPosition } from '../engine.ts'
 import { type Duration, describe, parseDuration } from '../message/duration.ts'
-import { checkOptionNames, invalidOption, oneOf, timeMs, wholeNumber } from '../message/options.ts'
+import { checkOptionNames, invalidOption, timeMs, wholeNumber } from '../message/options.ts'
+import {
+  type InFlightOptions,
+  type OrderedOptions,
+  type RateLimitOptions,
+  readLimits,
+  readOrdered,
+} from './flow-options.ts'
 
-/** How a subscription's handler is run. */
-export interface SubscribeOptions {
-  /** Handler calls running at once in this process. Default 10. */
+/** How a subscription's handler is run; `Data` is what its events carry. */
+export interface SubscribeOptions<Data = unknown> {
+  /** Handler calls running at once in this process. Default 10, and 1 for transactional handlers. */
   readonly concurrency?: number
   /** How long one handler call may take before its signal aborts and the attempt has failed. Default `'30s'`. */
   readonly timeout?: Duration
@@ -21,11 +31,57 @@ export interface SubscribeOptions {
    * on, and after its first at the soonest, it is delivered alone, so that no innocent message goes with it. Default 3.
    */
   readonly maxCrashes?: number
+  /**
+   * Messages of one key are handled one after the other, in the order in which they were stored: none is begun before
+   * the one before it is settled for good, across retries, crashes and processes. A failing key holds back itself and
+   * no other. Messages without a key, and those of different `priority`, have no order among themselves. Each partition
+   * is served by one process at a time, so a topic's `partitions` are the most processes that share the work. With a
+   * batch handler, a batch holds at most one message of a key. All processes must say the same. Default `false`.
+   */
+  readonly ordered?: boolean | OrderedOptions
+  /**
+   * Messages set aside at which no new ones are taken: those that wait for their next attempt, behind a failed one of
+   * their key, or for a limit. They are taken again once there are fewer. 1 to 10,000,000, default 100,000.
+   */
+  readonly maxParked?: number
+  /**
+   * How many messages may start within a time, over all processes, whose options must be the same: several limits hold
+   * together. Default: no limit.
+   */
+  readonly rateLimit?: RateLimitOptions<Data> | readonly RateLimitOptions<Data>[]
+  /**
+   * How many messages may be with handlers at the same time, over all processes. A number limits all of them together.
+   * Default: no limit but each process's `concurrency`.
+   */
+  readonly maxInFlight?: number | InFlightOptions<Data> | readonly InFlightOptions<Data>[]
+  /**
+   * Stops calling the handler while what it depends on is down, and tries it with single messages until it is up again.
+   * What fails meanwhile is not held against the message. `true` takes the defaults. Default `false`.
+   */
+  readonly breaker?: boolean | BreakerOptions
+  /** See `TransactionalSubscribeOptions`. */
+  readonly transactional?: false
 }
 
 /** As `SubscribeOptions`, for a handler that takes an array of events. */
-export interface BatchSubscribeOptions extends SubscribeOptions {
+export interface BatchSubscribeOptions<Data = unknown> extends SubscribeOptions<Data> {
   readonly batch: BatchOptions
+}
+
+/**
+ * As `SubscribeOptions`, for a handler whose writes, what it publishes and the acknowledgement of its message commit in
+ * one transaction: all or nothing, so that its effects in the database happen once.
+ *
+ * The handler writes with `context.tx`, the store's own connection on which a transaction is open, and publishes with
+ * `{ tx: context.tx }` into topics that were used before (`post.ensureTopics`). When it throws, outruns its timeout or
+ * has lost its lease, everything is rolled back. It must not begin, commit or roll back by itself.
+ *
+ * With `sqlite:` files, `tx` is a `DatabaseSync`. Nobody else can write to the file while such a handler runs, in no
+ * process: await nothing slow in it. Handlers take turns, and the time that one waits for its turn counts as its own,
+ * so `concurrency` is 1 unless it is given.
+ */
+export interface TransactionalSubscribeOptions<Data = unknown> extends Omit<SubscribeOptions<Data>, 'transactional'> {
+  readonly transactional: true
 }
 
 export interface BatchOptions {
@@ -33,23 +89,6 @@ export interface BatchOptions {
   readonly size: number
   /** How long the first event of a batch waits for more. Default 0: take what is there. */
   readonly wait?: Duration
-}
-
-export interface RetryOptions {
-  /** Attempts in all, the first included. Default 16. */
-  readonly attempts?: number
-  readonly backoff?: BackoffOptions
-}
-
-export interface BackoffOptions {
-  /** How the delay grows with the attempts. Default `exponential`. */
-  readonly type?: 'exponential' | 'linear' | 'fixed'
-  /** The delay after the first failure. Default `'1s'`. */
-  readonly delay?: Duration
-  /** The longest delay. Default `'10m'`. */
-  readonly max?: Duration
-  /** `full`, the default, draws each delay evenly between 0 and what the type gives. */
-  readonly jitter?: 'full' | 'none'
 }
 
 /** A place in a topic: one of its ends, a time of publishing, or an offset (of every partition, unless one is named). */
@@ -63,26 +102,56 @@ export interface SubscriptionSettings {
   readonly batch: { readonly size: number; readonly waitMs: number } | undefined
   readonly start: StartPosition | undefined
   readonly maxCrashes: number
+  readonly ordered: false | Required<OrderedOptions>
+  readonly maxParked: number
+  readonly limits: readonly ConfiguredLimit[]
+  readonly breaker: BreakerSettings | undefined
+  readonly transactional: boolean
 }
 
-const optionNames = new Set(['concurrency', 'timeout', 'retry', 'batch', 'from', 'maxCrashes'])
-const retryNames = new Set(['attempts', 'backoff'])
-const backoffNames = new Set(['type', 'delay', 'max', 'jitter'])
+const ATTEMPTS_PRESET = 16
+
+const optionNames = new Set([
+  'concurrency',
+  'timeout',
+  'retry',
+  'batch',
+  'from',
+  'maxCrashes',
+  'ordered',
+  'maxParked',
+  'rateLimit',
+  'maxInFlight',
+  'breaker',
+  'transactional',
+])
 const batchNames = new Set(['size', 'wait'])
 const positionNames = new Set(['offset', 'partition'])
 
+/** What `subscribe` may be given, of which types let through only what fits together. */
+export interface UncheckedSubscribeOptions extends Omit<SubscribeOptions, 'transactional'> {
+  readonly batch?: BatchOptions
+  readonly transactional?: boolean
+}
+
 /** Throws POSTHORN_INVALID_OPTION. */
-export function readSubscribeOptions(options: SubscribeOptions | BatchSubscribeOptions): SubscriptionSettings {
+export function readSubscribeOptions(options: UncheckedSubscribeOptions): SubscriptionSettings {
   checkOptionNames('subscribe options', options, optionNames)
-  const { concurrency = 10, timeout = '30s', retry = {}, from, maxCrashes = 3 } = options
-  const batch = 'batch' in options ? options.batch : undefined
+  const { timeout = '30s', retry = {}, batch, from, maxCrashes = 3, maxParked = 100_000 } = options
+  const transactional = readTransactional(options)
+  const { concurrency = transactional ? 1 : 10, ordered = false, breaker = false } = options
   return {
     concurrency: wholeNumber('concurrency', concurrency, { min: 1, max: 100_000 }),
     timeoutMs: parseDuration(timeout, 'timeout', 1),
-    retry: readRetry(retry),
+    retry: readRetry(retry, ATTEMPTS_PRESET),
     batch: batch === undefined ? undefined : readBatch(batch),
     start: from === undefined ? undefined : readPosition('from', from),
     maxCrashes: wholeNumber('maxCrashes', maxCrashes, { min: 1, max: 1_000 }),
+    ordered: readOrdered(ordered),
+    maxParked: wholeNumber('maxParked', maxParked, { min: 1, max: 10_000_000 }),
+    limits: readLimits(options.rateLimit, options.maxInFlight),
+    breaker: readBreaker(breaker),
+    transactional,
   }
 }
 
@@ -102,20 +171,14 @@ export function readPosition(option: string, from: From): StartPosition {
   return { offset, partition: wholeNumber(`${option}.partition`, from.partition, { min: 0 }) }
 }
 
-function readRetry(retry: RetryOptions): RetryPolicy {
-  checkOptionNames('retry', retry, retryNames)
-  const { attempts = 16, backoff = {} } = retry
-  checkOptionNames('retry.backoff', backoff, backoffNames)
-  const { type = 'exponential', delay = '1s', max = '10m', jitter = 'full' } = backoff
-  return {
-    attempts: wholeNumber('retry.attempts', attempts, { min: 1, max: 1_000 }),
-    backoff: {
-      type: oneOf('retry.backoff.type', type, ['exponential', 'linear', 'fixed']),
-      delayMs: parseDuration(delay, 'retry.backoff.delay'),
-      maxMs: parseDuration(max, 'retry.backoff.max'),
-      jitter: oneOf('retry.backoff.jitter', jitter, ['full', 'none']),
-    },
+function readTransactional({ transactional = false, batch }: UncheckedSubscribeOptions): boolean {
+  if (typeof transactional !== 'boolean') {
+    throw invalidOption('transactional', `it is ${describe(transactional)}; expected true or false`)
   }
+  if (transactional && batch !== undefined) {
+    throw invalidOption('transactional', 'batch is given as well; a transaction holds one message')
+  }
+  return transactional
 }
 
 function readBatch(batch: BatchOptions): { size: number; waitMs: number } {

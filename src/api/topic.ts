@@ -9,8 +9,8 @@ import { checkOptionNames, invalidOption, oneOf, wholeNumber } from '../message/
 export interface TopicOptions<Payload> {
   /**
    * The key of a message, from its validated payload: 1 to 1,024 characters. Messages with equal keys share a
-   * partition and keep their order in the log; handlers run side by side, so one may overtake another. `undefined`
-   * means none. Default: no message has a key.
+   * partition and keep their order in the log; handlers run side by side, so that one may overtake another, unless the
+   * subscription is `ordered`. `undefined` means none. Default: no message has a key.
    */
   readonly key?: (payload: Payload) => string | undefined
   /**
@@ -22,8 +22,8 @@ export interface TopicOptions<Payload> {
   readonly retention?: RetentionOptions
   /**
    * The backlog of the slowest subscription, in messages, from which on the topic is full. What is stored
-   * together is let in or refused as a whole, so that up to 1,000 messages may come on top, and delayed ones
-   * enter when they are due. Default: no limit.
+   * together is let in or refused as a whole, so that up to 1,000 messages (10,000 that were published as all or
+   * none) may come on top, and delayed ones enter when they are due. Default: no limit.
    */
   readonly maxBacklog?: number
   /**
@@ -33,7 +33,11 @@ export interface TopicOptions<Payload> {
   readonly whenFull?: 'reject' | 'wait'
   /** How long an id given to `publish` is remembered. Default `'1h'`; 0 forgets it at once. */
   readonly deduplicateFor?: Duration
-  /** Into how many partitions the log is split, 1 to 1,024. Default 1. It cannot change later. */
+  /**
+   * Into how many partitions the log is split, 1 to 1,024. It cannot change later. Default 8 with a `key`, else 1: an
+   * `ordered` subscription gives each partition to one process at a time, so that they are the most processes which can
+   * share its work; without keys there is nothing that would have to stay together.
+   */
   readonly partitions?: number
   /** The largest message, in bytes of JSON with its attributes. Default: the connection's `maxMessageBytes`. */
   readonly maxMessageBytes?: number
@@ -72,6 +76,8 @@ export interface TopicDefinition<Input, Output> extends Definition<Input, Output
 export interface QueueDefinition<Input, Output> extends Definition<Input, Output> {
   readonly kind: 'queue'
 }
+
+const KEYED_PARTITIONS = 8
 
 const optionNames = new Set([
   'schema',
@@ -122,7 +128,7 @@ export function queue(name: string, options: UncheckedOptions = {}): QueueDefini
 }
 
 /** Throws POSTHORN_INVALID_OPTION for what `topic()` or `queue()` did not make. */
-export function checkDefinition(value: unknown): void {
+export function checkDefinition(value: unknown): asserts value is Definition<unknown, unknown> {
   if (typeof value === 'object' && value !== null && 'config' in value && 'kind' in value) return
   throw invalidOption('definition', `it is ${describe(value)}; expected what topic() or queue() returned`)
 }
@@ -156,7 +162,7 @@ function define(
 }
 
 function readConfig(kind: 'topic' | 'queue', name: string, options: UncheckedOptions): TopicConfig {
-  const { deduplicateFor = '1h', partitions = 1, maxBacklog, retention = {} } = options
+  const { deduplicateFor = '1h', partitions = partitionsPreset(options), maxBacklog, retention = {} } = options
   return Object.freeze({
     topic: name,
     kind,
@@ -165,6 +171,10 @@ function readConfig(kind: 'topic' | 'queue', name: string, options: UncheckedOpt
     retention: readRetention(retention, kind === 'queue' ? 0 : '7d'),
     ...(maxBacklog !== undefined && { maxBacklog: wholeNumber('maxBacklog', maxBacklog, { min: 1 }) }),
   })
+}
+
+function partitionsPreset({ key }: UncheckedOptions): number {
+  return key === undefined ? 1 : KEYED_PARTITIONS
 }
 
 function readRetention(retention: RetentionOptions, presetMaxAge: Duration): Retention {

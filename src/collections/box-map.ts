@@ -31,6 +31,10 @@ export class BoxMap<Key, Value> {
     return value
   }
 
+  values(): Value[] {
+    return [...this.#boxes.values()].map((box) => box.value as Value)
+  }
+
   /** Deletes all entries, and returns their values. */
   takeAll(): Value[] {
     return [...this.#boxes.keys()].map((key) => this.take(key) as Value)

@@ -19,7 +19,7 @@ export type { BatchContext, EventDetails } from './delivery/batch-delivery.ts'
 export type { DeliveryContext } from './delivery/delivery.ts'
 export { EventLoopWatch } from './event-loop-watch.ts'
 export type { Backoff, RetryPolicy } from './retry-policy.ts'
-export type { CheckEvent, ConsumerSettings, Handle, HandleBatch, Handlers } from './settings.ts'
+export type { CheckEvent, ConfiguredLimit, ConsumerSettings, Handle, HandleBatch, Handlers } from './settings.ts'
 
 const OPEN_WAIT_MS = 5_000
 
@@ -80,11 +80,13 @@ class SourceConsumer implements Consumer {
   }
 
   async #open(engine: Engine): Promise<void> {
-    const { topic, subscription, timeoutMs } = this.#settings
+    const { topic, subscription, timeoutMs, limits } = this.#settings
     const source = await engine.openSource({
       topic,
       subscription,
       handlerTimeoutMs: timeoutMs,
+      limits: limits.map(({ by, ...limit }) => limit),
+      onCancelled: (lease, offset) => this.#pipeline?.cancelled(lease, offset),
       onLeasesLost: (leases: readonly LeaseId[], reason) => this.#pipeline?.leasesLost(leases, reason),
       onDamage: (error) => this.#report('Messages could not be read.', error),
     })

@@ -10,20 +10,26 @@ import { BoxMap } from '../collections/box-map.ts'
 import type { Grant, LeaseId, Source } from '../engine.ts'
 import type { Environment } from '../environment/index.ts'
 import { PosthornError } from '../errors.ts'
+import { Breaker } from './breaker/breaker.ts'
+import { BreakerWork } from './breaker/breaker-work.ts'
+import type { BreakerSettings } from './breaker/settings.ts'
 import type { Abortable } from './delivery/abortable.ts'
 import { BatchWork } from './delivery/batch-work.ts'
 import { Overrun } from './delivery/overrun.ts'
 import { Runner, type Work } from './delivery/runner.ts'
 import { SingleWork } from './delivery/single-work.ts'
+import { TransactionalWork } from './delivery/transactional-work.ts'
 import type { WorkTools } from './delivery/work-tools.ts'
-import { GrantBuffer } from './fetching/buffer.ts'
 import type { Pace } from './fetching/prefetch.ts'
 import { type Demand, Puller } from './fetching/puller.ts'
+import type { Intake, Item } from './fetching/supply.ts'
+import { type SupplyLine, supplyLine } from './fetching/supply-line.ts'
 import { Outage } from './outage.ts'
 import type { ConsumerSettings, Handlers } from './settings.ts'
 import { Finisher } from './settlement/finisher.ts'
 import { GrantLedger } from './settlement/grant-ledger.ts'
 import { Settler } from './settlement/settler.ts'
+import { InvalidEvent } from './settlement/verdict.ts'
 import { within } from './within.ts'
 
 // How long a handler has, after its signal was aborted by closing, to come to an end.
@@ -31,9 +37,10 @@ const ABORTED_WAIT_MS = 1_000
 // How long closing waits for an engine that does not answer.
 const ENGINE_WAIT_MS = 5_000
 
-/** A run whose leases can be told. */
+/** A run whose leases and messages can be told. */
 interface Held extends Abortable {
   holds(ledger: GrantLedger): boolean
+  includes(item: Item): boolean
 }
 
 export class Pipeline {
@@ -41,9 +48,11 @@ export class Pipeline {
   readonly #settings: ConsumerSettings
   readonly #environment: Environment
   readonly #ledgers = new BoxMap<LeaseId, GrantLedger>()
-  readonly #buffer = new GrantBuffer()
+  readonly #line: SupplyLine
+  readonly #intake: Intake
   readonly #settler: Settler
   readonly #finisher: Finisher
+  readonly #breaker: Breaker | undefined
   readonly #runner: Runner<Held>
   readonly #puller: Puller
   #closing = false
@@ -59,12 +68,11 @@ export class Pipeline {
     this.#source = source
     this.#settings = settings
     this.#environment = environment
-    this.#settler = new Settler(source, environment.clock, this.#outage('Settling deliveries'), {
-      onComplete: (ledger) => this.#complete(ledger),
-      onFenced: (leases) => this.leasesLost(leases, 'its session had run out before the deliveries were settled'),
-      onSettled: () => this.#puller.poke(),
-    })
-    this.#finisher = new Finisher(this.#settler, settings, environment, (ledger) => this.#endExclusive(ledger))
+    this.#line = this.#supplyLine()
+    this.#intake = this.#line.intake
+    this.#settler = this.#settlerOf()
+    this.#finisher = this.#finisherOf()
+    this.#breaker = settings.breaker && this.#guardedBy(settings.breaker)
     this.#runner = new Runner(this.#work(handlers), environment.clock, settings)
     const demand = this.#demand()
     const outage = this.#outage('Fetching messages')
@@ -88,7 +96,27 @@ export class Pipeline {
     const error = new PosthornError('POSTHORN_LEASE_LOST', { subscription, reason })
     const fields = { code: error.code, topic, subscription, leases: ledgers.length, reason }
     this.#environment.logger.warn(error.message, fields)
-    for (const ledger of ledgers) this.#lose(ledger, error)
+    // All of them first: what becomes free with one may not go to another.
+    for (const ledger of ledgers) ledger.lost = true
+    for (const ledger of ledgers) this.#forget(ledger)
+    for (const ledger of ledgers) this.#abort(ledger, error)
+    this.#puller.poke()
+    this.#runner.fill()
+  }
+
+  /** A message was cancelled: what runs is told to stop, what waits is forgotten. */
+  cancelled(lease: LeaseId, offset: number): void {
+    const ledger = this.#ledgers.get(lease)
+    const index = ledger?.indexOf(offset)
+    if (ledger === undefined || index === undefined || !ledger.isOpen(index)) return
+    const { id } = ledger.message(index).event
+    const { topic, subscription } = this.#settings
+    const error = new PosthornError('POSTHORN_CANCELLED', { id, subscription })
+    this.#environment.logger.info('A message was cancelled.', { topic, subscription, id, offset })
+    const item = { ledger, index }
+    this.#intake.cancel(item)
+    this.#finisher.recorded(ledger, index)
+    for (const run of this.#runner.runs()) if (run.includes(item)) run.abort(error)
     this.#puller.poke()
     this.#runner.fill()
   }
@@ -97,10 +125,12 @@ export class Pipeline {
   async close(): Promise<void> {
     const { clock } = this.#environment
     this.#closing = true
+    this.#breaker?.close()
     const stopped = this.#puller.stop()
     this.#handBackBuffered()
     await this.#drain()
     this.#runner.stop()
+    this.#line.stop()
     await within(clock, ENGINE_WAIT_MS, stopped)
     await within(clock, ENGINE_WAIT_MS, this.#settler.flush())
     this.#settler.stop()
@@ -120,40 +150,88 @@ export class Pipeline {
     const arrivedAtMs = this.#environment.clock.elapsedMs()
     for (const grant of grants) {
       if (grant.messages.length === 0) continue
-      const ledger = new GrantLedger(grant, arrivedAtMs)
+      const ledger = new GrantLedger(grant, arrivedAtMs, this.#line.witness)
       this.#ledgers.set(grant.lease, ledger)
-      this.#buffer.add(ledger)
+      this.#intake.add(ledger)
     }
     if (this.#closing) this.#handBackBuffered()
     else this.#runner.fill()
+    this.#line.arrived()
+  }
+
+  #settled(): void {
+    this.#puller.poke()
+    // The next messages of ordered keys wait for the ones before to be recorded.
+    if (this.#settings.ordered !== false) this.#runner.fill()
   }
 
   // When nothing runs, closing the source is next, and does the same in one step.
   #handBackBuffered(): void {
-    const ledgers = this.#buffer.drain()
+    const items = this.#intake.drain()
     if (this.#runner.running === 0) return
-    for (const ledger of ledgers) {
-      while (ledger.waiting > 0) this.#finisher.release(ledger, ledger.next++)
-    }
+    for (const { ledger, index } of items) this.#finisher.release(ledger, index)
+  }
+
+  #recorded(ledger: GrantLedger): void {
+    if (ledger.complete) this.#complete(ledger)
+    this.#runner.fill()
   }
 
   #complete(ledger: GrantLedger): void {
     this.#ledgers.take(ledger.grant.lease)
+    this.#breaker?.forget(ledger)
     this.#endExclusive(ledger)
   }
 
   #endExclusive(ledger: GrantLedger): void {
-    if (this.#buffer.endExclusive(ledger)) this.#runner.fill()
+    if (this.#intake.endExclusive(ledger)) this.#runner.fill()
   }
 
-  #lose(ledger: GrantLedger, error: PosthornError): void {
-    ledger.lost = true
+  #forget(ledger: GrantLedger): void {
     this.#ledgers.take(ledger.grant.lease)
-    this.#buffer.drop(ledger)
+    this.#intake.drop(ledger)
     this.#settler.forget(ledger)
+    this.#breaker?.forget(ledger)
+  }
+
+  #abort(ledger: GrantLedger, error: PosthornError): void {
     const runs = this.#runner.runs().filter((run) => run.holds(ledger))
     for (const run of runs) run.abort(error)
     if (runs.length === 0) this.#endExclusive(ledger)
+  }
+
+  #supplyLine(): SupplyLine {
+    return supplyLine({
+      source: this.#source,
+      settings: this.#settings,
+      environment: this.#environment,
+      outage: this.#outage('Asking which messages may start'),
+      pace: () => this.#pace(),
+      running: () => this.#runner.running,
+      park: (item, until) => this.#finisher.park(item, until),
+      reject: ({ ledger, index }, error) =>
+        this.#finisher.decide(ledger, index, new InvalidEvent(error), this.#environment.clock.now()),
+      onStartable: () => this.#runner.fill(),
+    })
+  }
+
+  #settlerOf(): Settler {
+    const events = {
+      onComplete: (ledger: GrantLedger) => this.#complete(ledger),
+      onFenced: (leases: readonly LeaseId[]) =>
+        this.leasesLost(leases, 'its session had run out before the deliveries were settled'),
+      onSettled: () => this.#settled(),
+    }
+    const outage = this.#outage('Settling deliveries')
+    return new Settler(this.#source, this.#environment.clock, outage, events, this.#settings.ordered !== false)
+  }
+
+  #finisherOf(): Finisher {
+    const events = {
+      onLostEnded: (ledger: GrantLedger) => this.#endExclusive(ledger),
+      onRecorded: (ledger: GrantLedger) => this.#recorded(ledger),
+    }
+    return new Finisher(this.#settler, this.#settings, this.#environment, events, this.#line.witness)
   }
 
   #outage(what: string): Outage {
@@ -162,19 +240,37 @@ export class Pipeline {
   }
 
   #work(handlers: Handlers): Work<Held> {
-    const { batch } = this.#settings
+    const { batch, transactional } = this.#settings
     const tools = this.#tools()
-    if (handlers.handle !== undefined) return new SingleWork(tools, handlers)
-    return new BatchWork(tools, handlers, batch ?? { size: 1, waitMs: 0 })
+    if (handlers.handle !== undefined) {
+      const work = transactional
+        ? new TransactionalWork(tools, handlers, this.#source)
+        : new SingleWork(tools, handlers)
+      return this.#breakable(work, () => true)
+    }
+    const batches = new BatchWork(tools, handlers, batch ?? { size: 1, waitMs: 0 })
+    return this.#breakable(batches, ({ items, failed }) => failed.size < items.length)
+  }
+
+  #breakable<Run extends Held>(work: Work<Run>, worked: (run: Run) => boolean): Work<Run> {
+    return this.#breaker === undefined ? work : new BreakerWork(this.#breaker, work, worked)
+  }
+
+  #guardedBy(settings: BreakerSettings): Breaker {
+    const tools = { ...this.#tools(), source: this.#source }
+    const breaker = new Breaker(tools, settings)
+    this.#finisher.guard = breaker
+    return breaker
   }
 
   #tools(): WorkTools {
     return {
       settings: this.#settings,
       environment: this.#environment,
-      buffer: this.#buffer,
+      supply: this.#intake,
       finisher: this.#finisher,
       overrun: new Overrun(this.#settings, this.#environment.logger),
+      stepStore: this.#source,
       onStarted: () => this.#puller.poke(),
       onStartable: () => this.#runner.fill(),
     }
@@ -184,10 +280,18 @@ export class Pipeline {
     return {
       pace: () => this.#pace(),
       running: () => this.#runner.running,
-      buffered: () => this.#buffer.count,
-      full: () => this.#buffer.full,
+      buffered: () => this.#buffered(),
+      blocked: () => this.#intake.blocked,
+      full: () => this.#intake.full,
       unrecorded: () => this.#settler.waiting,
     }
+  }
+
+  // While all handlers are busy, there is nothing to look for ahead of what waits.
+  #buffered(): number {
+    const { ahead, blocked } = this.#intake
+    const buffered = this.#runner.running < this.#settings.concurrency ? ahead : ahead + blocked
+    return this.#breaker === undefined ? buffered : Math.max(0, buffered - this.#breaker.tried)
   }
 
   #pace(): Pace {

@@ -1,4 +1,5 @@
-import type { StoredEvent } from '../engine.ts'
+import type { Limit, StoredEvent } from '../engine.ts'
+import type { BreakerSettings } from './breaker/settings.ts'
 import type { BatchContext } from './delivery/batch-delivery.ts'
 import type { DeliveryContext } from './delivery/delivery.ts'
 import type { RetryPolicy } from './retry-policy.ts'
@@ -16,7 +17,18 @@ export interface ConsumerSettings {
   readonly batch?: { readonly size: number; readonly waitMs: number }
   /** How long `close()` waits for running handlers before it aborts their signals, in milliseconds. */
   readonly drainMs: number
+  /** Messages of one key run one after the other; `onExhausted` says what becomes of its others after the last attempt. */
+  readonly ordered: false | { readonly onExhausted: 'dead-letter' | 'block' }
+  /** What may start, over all processes. */
+  readonly limits: readonly ConfiguredLimit[]
+  /** Undefined: none. */
+  readonly breaker?: BreakerSettings
+  /** Single handlers run in a transaction that holds their settlement too. */
+  readonly transactional: boolean
 }
+
+/** Without `by`, all messages share one bucket. What `by` throws makes the message a dead letter (`invalid`). */
+export type ConfiguredLimit = Limit & { readonly by?: (event: StoredEvent) => string }
 
 /** Returns or resolves: acknowledged. Throws or rejects: tried again by the retry policy. */
 export type Handle = (event: StoredEvent, context: DeliveryContext) => unknown

@@ -1,24 +1,30 @@
 import { PosthornError } from '../errors.ts'
 
+/** A value as JSON, or in `problem` why it has no such form. */
+export type Serialization = { readonly json: string } | { readonly problem: string; readonly cause?: unknown }
+
 /**
  * The JSON text of a payload. Throws POSTHORN_UNSERIALIZABLE_MESSAGE for whatever JSON has no room for, also where
  * `JSON.stringify` would quietly leave it out or write something else: functions, symbols, NaN, a Map, a promise.
  * Properties that are `undefined` are left out, as everywhere in JSON.
  */
 export function serialize(topic: string, payload: unknown): string {
-  let json: string | undefined
-  let loss: string | undefined
+  const result = trySerialize(payload, 'the payload', 'data')
+  if ('json' in result) return result.json
+  const { problem, cause } = result
+  throw new PosthornError('POSTHORN_UNSERIALIZABLE_MESSAGE', { topic, problem }, cause === undefined ? {} : { cause })
+}
+
+/** As `serialize`, for a value that is called `what` where it is wrong as a whole, and `path` where a part of it is. */
+export function trySerialize(value: unknown, what: string, path: string): Serialization {
   try {
-    json = JSON.stringify(payload)
-    loss = json === undefined ? `the payload is ${typeof payload}` : findLoss(payload, 'data')
+    const json = JSON.stringify(value)
+    if (json === undefined) return { problem: `${what} is ${typeof value}` }
+    const problem = findLoss(value, path)
+    return problem === undefined ? { json } : { problem }
   } catch (cause) {
-    const problem = firstLine(cause)
-    throw new PosthornError('POSTHORN_UNSERIALIZABLE_MESSAGE', { topic, problem }, { cause })
+    return { problem: firstLine(cause), cause }
   }
-  if (loss !== undefined || json === undefined) {
-    throw new PosthornError('POSTHORN_UNSERIALIZABLE_MESSAGE', { topic, problem: loss ?? 'it has no JSON form' })
-  }
-  return json
 }
 
 // V8 draws the whole circle of a cyclic structure over several lines; the first one says what is wrong.

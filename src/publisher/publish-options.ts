@@ -1,6 +1,7 @@
+import type { Priority } from '../engine.ts'
 import { checkText, encodeHeaders } from '../message/attributes.ts'
 import { type Duration, parseDuration } from '../message/duration.ts'
-import { checkOptionNames, invalidOption, timeMs } from '../message/options.ts'
+import { checkOptionNames, invalidOption, oneOf, timeMs } from '../message/options.ts'
 
 /** What can be said about one message beside its payload. */
 export interface PublishOptions {
@@ -10,8 +11,8 @@ export interface PublishOptions {
    */
   readonly id?: string
   /**
-   * Messages with equal keys share a partition and keep their order in the log; handlers run side by side. Default:
-   * what the definition's `key` function says.
+   * Messages with equal keys share a partition and keep their order in the log; handlers run side by side, unless the
+   * subscription is `ordered`. Default: what the definition's `key` function says.
    */
   readonly key?: string
   /** Deliver no sooner than this long from now. */
@@ -20,6 +21,12 @@ export interface PublishOptions {
   readonly deliverAt?: Date
   /** A message not delivered this long from now becomes a dead letter. Default: it never expires. */
   readonly expiresIn?: Duration
+  /**
+   * Default `normal`. While messages of all three priorities wait, subscriptions are handed about 16 of `high`, 4 of
+   * `normal` and 1 of `low` in turn, so that none of them starves; what one has no use for goes to the others.
+   * Messages of different priorities overtake each other, also those of one key: give all of a key the same.
+   */
+  readonly priority?: Priority
   /** CloudEvents extension attributes: names of lower-case letters and digits, values of text. */
   readonly headers?: Readonly<Record<string, string>>
   /**
@@ -32,20 +39,31 @@ export interface PublishOptions {
 /** The same for many messages at once: they have ids of their own, and no transaction. */
 export type BulkOptions = Omit<PublishOptions, 'id' | 'tx'>
 
+/** The same for one of several messages that are published together, whose transaction is that of the call. */
+export type MessageOptions = Omit<PublishOptions, 'tx'>
+
 /** Options, checked, with all times resolved. */
 export interface Directions {
   readonly id: string | undefined
   readonly key: string | undefined
   readonly deliverAtMs: number | undefined
+  /** Undefined: normal. */
+  readonly priority: 'high' | 'low' | undefined
   /** Extension attributes as JSON members, each with a comma before it. */
   readonly extensions: string
 }
 
-export const noDirections: Directions = { id: undefined, key: undefined, deliverAtMs: undefined, extensions: '' }
+export const noDirections: Directions = {
+  id: undefined,
+  key: undefined,
+  deliverAtMs: undefined,
+  priority: undefined,
+  extensions: '',
+}
 
-const optionNames = new Set(['id', 'key', 'delay', 'deliverAt', 'expiresIn', 'headers', 'tx'])
-const bulkOptionNames = new Set(['key', 'delay', 'deliverAt', 'expiresIn', 'headers'])
-const bulkEachOptionNames = new Set(['id', ...bulkOptionNames])
+const bulkOptionNames = new Set(['key', 'delay', 'deliverAt', 'expiresIn', 'priority', 'headers'])
+const messageOptionNames = new Set(['id', ...bulkOptionNames])
+const optionNames = new Set([...messageOptionNames, 'tx'])
 
 /** Throws POSTHORN_INVALID_OPTION. */
 export function readPublishOptions(options: PublishOptions, nowMs: number): Directions {
@@ -55,7 +73,13 @@ export function readPublishOptions(options: PublishOptions, nowMs: number): Dire
 
 /** As `readPublishOptions`, for what is said about all messages of a bulk or, with `each`, about one of them. */
 export function readBulkOptions(options: PublishOptions, nowMs: number, each: boolean): Directions {
-  checkOptionNames('publishAll options', options, each ? bulkEachOptionNames : bulkOptionNames)
+  checkOptionNames('publishAll options', options, each ? messageOptionNames : bulkOptionNames)
+  return readChecked(options, nowMs)
+}
+
+/** As `readPublishOptions`, for what was given to `message()`. */
+export function readMessageOptions(options: MessageOptions, nowMs: number): Directions {
+  checkOptionNames('message options', options, messageOptionNames)
   return readChecked(options, nowMs)
 }
 
@@ -66,6 +90,7 @@ function readChecked(options: PublishOptions, nowMs: number): Directions {
     id: options.id,
     key: options.key,
     deliverAtMs,
+    priority: options.priority === undefined ? undefined : readPriority(options.priority),
     extensions: encodeExpiry(options, nowMs, deliverAtMs) + encodeOptionalHeaders(options),
   }
 }
@@ -79,6 +104,11 @@ function readDeliveryTime({ delay, deliverAt }: PublishOptions, nowMs: number): 
   if (delay !== undefined) dueMs = nowMs + parseDuration(delay, 'delay')
   if (deliverAt !== undefined) dueMs = timeMs('deliverAt', deliverAt)
   return dueMs > nowMs ? dueMs : undefined
+}
+
+function readPriority(given: Priority): 'high' | 'low' | undefined {
+  const priority = oneOf('priority', given, ['high', 'normal', 'low'])
+  return priority === 'normal' ? undefined : priority
 }
 
 function encodeExpiry({ expiresIn }: PublishOptions, nowMs: number, deliverAtMs = nowMs): string {

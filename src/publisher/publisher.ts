@@ -5,7 +5,7 @@
  * in the order of its topic when the call returns, and a `tx` publish has reached the engine.
  * Whatever goes wrong rejects the returned promise; `publish` itself never throws.
  */
-import type { AppendGroup, AppendReceipt, Engine, NewMessage } from '../engine.ts'
+import type { AppendReceipt, Engine, NewMessage } from '../engine.ts'
 import type { Environment } from '../environment/index.ts'
 import { PosthornError } from '../errors.ts'
 import { checkText } from '../message/attributes.ts'
@@ -13,29 +13,27 @@ import { encodeMessage, encodeShared, exceedsBytes, Timestamps } from '../messag
 import { IdentifierSource } from '../message/identifier.ts'
 import { serialize } from '../message/serialize.ts'
 import { type Validation, validate } from '../message/validate.ts'
+import { type AtomicGroup, AtomicGroups, type Publication } from './atomic.ts'
 import type { BulkEach, BulkResult } from './bulk.ts'
 import { type BulkTarget, publishBulk } from './bulk.ts'
 import type { KnownTopics } from './known-topics.ts'
 import { Lane, type Waiter } from './lane.ts'
-import { type Directions, noDirections, type PublishOptions, readPublishOptions } from './publish-options.ts'
+import {
+  type Directions,
+  noDirections,
+  type PublishOptions,
+  readMessageOptions,
+  readPublishOptions,
+} from './publish-options.ts'
 import type { Publishable } from './publishable.ts'
-import { Writer } from './writer.ts'
+import { type Published, publishedFrom } from './published.ts'
+import { groupOf, receiptsOf, Writer } from './writer.ts'
 
 export interface PublisherSettings {
   /** The CloudEvents `source` of every message. */
   readonly source: string
   readonly maxMessageBytes: number
   readonly maxBufferedBytes: number
-}
-
-/** What became of a published message. */
-export interface Published {
-  readonly id: string
-  /** The id was published before, within the topic's `deduplicateFor`: nothing new was stored. */
-  readonly duplicate: boolean
-  /** Where it was stored; absent for duplicates, and for messages that are not yet due. */
-  readonly partition?: number
-  readonly offset?: number
 }
 
 export class Publisher {
@@ -91,6 +89,26 @@ export class Publisher {
     return publishBulk(target, payloads, each)
   }
 
+  /**
+   * Stores all messages or none; see `Post.publishAll`. Everything is validated before anything is stored, and as with
+   * `publish`, with schemas that answer at once a `transaction` has been given all of them when the call returns.
+   */
+  async publishAtomically(publications: readonly Publication[], transaction: unknown): Promise<readonly Published[]> {
+    if (publications.length === 0) return []
+    const payloads = publications.map(validateOne)
+    const validated = payloads.some(isPromise) ? await this.#whileValidating(Promise.all(payloads)) : payloads
+    const nowMs = this.#environment.clock.now()
+    const sorted = new AtomicGroups()
+    for (const [index, { definition, options }] of publications.entries()) {
+      const lane = this.#laneOf(definition)
+      const directions = options === undefined ? noDirections : readMessageOptions(options, nowMs)
+      sorted.add(lane, this.#encode(lane, validated[index], directions, nowMs))
+    }
+    const { groups } = sorted
+    if (transaction === undefined) return sorted.published(await this.#writer.storeAtomically(groups))
+    return sorted.published(await this.#storeAllIn(transaction, groups))
+  }
+
   /** A topic was deleted: makes sure of every topic again before its next use. */
   forgetTopics(): void {
     this.#topics.forgetAll()
@@ -108,10 +126,17 @@ export class Publisher {
     validation: Promise<Validation>,
     options: PublishOptions | undefined,
   ): Promise<Published> {
+    return this.#whileValidating(validation).then((result) =>
+      this.#store(definition, accepted(definition, result), options),
+    )
+  }
+
+  /** Keeps `close` waiting for `validation`, and for what its first reaction stores. */
+  #whileValidating<Result>(validation: Promise<Result>): Promise<Result> {
     const settled = () => this.#validating.delete(validation)
     this.#validating.add(validation)
     validation.then(settled, settled)
-    return validation.then((result) => this.#store(definition, accepted(definition, result), options))
+    return validation
   }
 
   #store(definition: Publishable, payload: unknown, options: PublishOptions | undefined): Promise<Published> {
@@ -125,17 +150,25 @@ export class Publisher {
     })
   }
 
-  #storeIn(transaction: unknown, lane: Lane, message: NewMessage): Promise<Published> {
+  async #storeIn(transaction: unknown, lane: Lane, message: NewMessage): Promise<Published> {
+    const [receipts] = await this.#storeAllIn(transaction, [{ lane, messages: [message] }])
+    return publishedFrom(message.id, receipts![0]!)
+  }
+
+  async #storeAllIn(
+    transaction: unknown,
+    groups: readonly AtomicGroup[],
+  ): Promise<readonly (readonly AppendReceipt[])[]> {
     if (!this.#engine.capabilities.transactionalAppend) {
       const details = { engine: this.#engine.name, feature: "publish within the user's own transaction (tx)" }
       throw new PosthornError('POSTHORN_UNSUPPORTED', details)
     }
-    if (!this.#topics.has(lane.definition.name)) throw unknownTopic(lane.definition.name)
-    return appendIn(this.#engine, transaction, {
-      topic: lane.definition.name,
-      shared: lane.shared,
-      messages: [message],
-    })
+    for (const { lane } of groups) {
+      if (!this.#topics.has(lane.definition.name)) throw unknownTopic(lane.definition.name)
+    }
+    return await Promise.all(
+      groups.map(async (group) => receiptsOf(await this.#engine.appendIn(transaction, groupOf(group)))),
+    )
   }
 
   #laneOf(definition: Publishable): Lane {
@@ -150,7 +183,7 @@ export class Publisher {
 
   #encode(lane: Lane, payload: unknown, directions: Directions, nowMs: number): NewMessage {
     const { definition, maxMessageBytes } = lane
-    const { extensions, deliverAtMs } = directions
+    const { extensions, deliverAtMs, priority } = directions
     const data = serialize(definition.name, payload)
     const key = directions.key ?? keyOf(definition, payload)
     if (key !== undefined) checkText('key', key)
@@ -163,6 +196,7 @@ export class Publisher {
       ...message,
       ...(directions.id !== undefined && { deduplicate: true as const }),
       ...(deliverAtMs !== undefined && { deliverAtMs }),
+      ...(priority !== undefined && { priority }),
     }
   }
 }
@@ -181,22 +215,24 @@ class SingleWaiter implements Waiter {
   }
 }
 
-function publishedFrom(id: string, { duplicate, partition, offset }: AppendReceipt): Published {
-  if (partition === undefined || offset === undefined) return { id, duplicate }
-  return { id, duplicate, partition, offset }
-}
-
-async function appendIn(engine: Engine, transaction: unknown, group: AppendGroup): Promise<Published> {
-  const outcome = await engine.appendIn(transaction, group)
-  if ('refused' in outcome) throw outcome.refused
-  return publishedFrom(group.messages[0]!.id, outcome.receipts[0]!)
-}
-
 function validateFor(definition: Publishable, payload: unknown): unknown {
   if (definition.schema === undefined) return payload
   const validation = validate(definition.schema, payload)
   if (!(validation instanceof Promise)) return accepted(definition, validation)
   return validation.then((settled) => accepted(definition, settled))
+}
+
+// Never throws, so that what other schemas are still thinking about is awaited all the same.
+function validateOne({ definition, payload }: Publication): unknown {
+  try {
+    return validateFor(definition, payload)
+  } catch (error) {
+    return Promise.reject(error)
+  }
+}
+
+function isPromise(value: unknown): boolean {
+  return value instanceof Promise
 }
 
 /** The schema's output, which is what is stored. Throws POSTHORN_INVALID_MESSAGE. */

@@ -11,10 +11,14 @@
  * Failure: when `append` rejects, its messages are rejected with that error and nothing is tried again, because
  * only the publisher knows whether a message that may have been stored may be stored twice. A refused group is
  * rejected or held, as its topic says. `close` rejects what is held and waits for everything else.
+ *
+ * What is to be stored together with messages of other topics, or not at all, passes the lanes by and is a commit of
+ * its own: it could not be held back without holding back every topic that it touches. It is counted like the rest.
  */
-import type { AppendOutcome, AppendReceipt, Engine, NewMessage } from '../engine.ts'
+import type { AppendGroup, AppendOutcome, AppendReceipt, Engine, NewMessage } from '../engine.ts'
 import type { Clock } from '../environment/index.ts'
 import { PosthornError } from '../errors.ts'
+import type { AtomicGroup } from './atomic.ts'
 import type { KnownTopics } from './known-topics.ts'
 import type { Lane, Portion, Waiter } from './lane.ts'
 
@@ -57,10 +61,7 @@ export class Writer {
 
   /** Queues a message. Throws POSTHORN_PUBLISH_BUFFER_FULL; one message is taken whatever its size. */
   add(lane: Lane, message: NewMessage, waiter: Waiter): void {
-    if (this.#bufferedBytes + message.json.length > this.#maxBufferedBytes && this.#bufferedMessages > 0) {
-      const details = { bytes: this.#bufferedBytes, limit: this.#maxBufferedBytes }
-      throw new PosthornError('POSTHORN_PUBLISH_BUFFER_FULL', details)
-    }
+    this.#checkRoom(message.json.length)
     this.admit(lane, message, waiter)
   }
 
@@ -75,6 +76,26 @@ export class Writer {
     else if (lane.state === 'unready') this.#makeReady(lane)
   }
 
+  /**
+   * Stores all groups in one commit or none of them. Resolves with the receipts of each; rejects when one of them is
+   * refused, whatever its topic does when it is full, and with POSTHORN_PUBLISH_BUFFER_FULL as `add` does.
+   */
+  async storeAtomically(groups: readonly AtomicGroup[]): Promise<readonly (readonly AppendReceipt[])[]> {
+    if (this.#closed) throw new PosthornError('POSTHORN_CLOSED', { operation: 'publishAll()' })
+    const messages = groups.reduce((sum, group) => sum + group.messages.length, 0)
+    const bytes = groups.reduce((sum, group) => sum + lengthOf(group.messages), 0)
+    this.#checkRoom(bytes)
+    this.#bufferedMessages += messages
+    this.#bufferedBytes += bytes
+    try {
+      return await this.#commitAtomically(groups)
+    } finally {
+      this.#bufferedMessages -= messages
+      this.#bufferedBytes -= bytes
+      this.#progressed()
+    }
+  }
+
   /** Resolves when some of what is buffered has been stored, refused, held back or failed. */
   progress(): Promise<void> {
     this.#progress ??= Promise.withResolvers()
@@ -85,6 +106,24 @@ export class Writer {
     this.#closed = true
     for (const lane of this.#holding) this.#giveUp(lane)
     while (this.#bufferedMessages > 0) await this.progress()
+  }
+
+  #checkRoom(bytes: number): void {
+    if (this.#bufferedBytes + bytes <= this.#maxBufferedBytes || this.#bufferedMessages === 0) return
+    const details = { bytes: this.#bufferedBytes, limit: this.#maxBufferedBytes }
+    throw new PosthornError('POSTHORN_PUBLISH_BUFFER_FULL', details)
+  }
+
+  async #commitAtomically(groups: readonly AtomicGroup[]): Promise<readonly (readonly AppendReceipt[])[]> {
+    try {
+      await Promise.all(groups.map(({ lane }) => this.#topics.ensure(lane.definition)))
+      const outcomes = await this.#engine.append(groups.map(groupOf), { atomic: true })
+      return outcomes.map(receiptsOf)
+    } catch (error) {
+      // Somebody deleted a topic: what comes next makes it again.
+      if (isTopicNotFound(error)) for (const { lane } of groups) this.#topics.forget(lane.definition)
+      throw error
+    }
   }
 
   async #makeReady(lane: Lane): Promise<void> {
@@ -186,7 +225,7 @@ export class Writer {
   }
 
   #fail(portion: Portion, error: unknown): void {
-    if (error instanceof PosthornError && error.code === 'POSTHORN_TOPIC_NOT_FOUND') this.#makeAnew(portion.lane)
+    if (isTopicNotFound(error)) this.#makeAnew(portion.lane)
     this.#reject(portion, error)
   }
 
@@ -235,6 +274,20 @@ export class Writer {
   }
 }
 
-function groupOf({ lane, messages }: Portion) {
+export function groupOf({ lane, messages }: AtomicGroup): AppendGroup {
   return { topic: lane.definition.name, shared: lane.shared, messages }
+}
+
+/** Throws what the store refused the group with. */
+export function receiptsOf(outcome: AppendOutcome): readonly AppendReceipt[] {
+  if ('refused' in outcome) throw outcome.refused
+  return outcome.receipts
+}
+
+function lengthOf(messages: readonly NewMessage[]): number {
+  return messages.reduce((sum, message) => sum + message.json.length, 0)
+}
+
+function isTopicNotFound(error: unknown): boolean {
+  return error instanceof PosthornError && error.code === 'POSTHORN_TOPIC_NOT_FOUND'
 }

@@ -29,6 +29,12 @@ describe('topic() and queue()', () => {
     })
   })
 
+  test('split what has keys, so that processes can share it and keep its order', () => {
+    const key = () => 'k'
+    assert.equal(topic('orders', { key }).config.partitions, 8)
+    assert.equal(queue('jobs', { key, partitions: 3 }).config.partitions, 3)
+  })
+
   test('cannot be changed', () => {
     const definition = topic('orders')
     assert.throws(() => Object.assign(definition, { name: 'other' }), TypeError)

@@ -166,6 +166,11 @@ describe('subscribe options', () => {
       batch: undefined,
       start: undefined,
       maxCrashes: 3,
+      ordered: false,
+      maxParked: 100_000,
+      limits: [],
+      breaker: undefined,
+      transactional: false,
     })
   })
 

@@ -16,4 +16,18 @@ export interface ConformanceHarness {
   crash?(engine: Engine): Promise<void>
   /** Changes a stored byte of the first record batch of a topic's partition 0. */
   corrupt?(store: string, topic: string): Promise<void>
+  /**
+   * Opens the database that the store shares with its user, as a process of the user's does, with an empty table for
+   * `UserDatabase.write`. Needed where `capabilities.transactionalHandlers` is declared.
+   */
+  userDatabase?(store: string): Promise<UserDatabase>
+}
+
+/** The user's own data beside the messages. */
+export interface UserDatabase {
+  /** Adds a value within a transaction that the engine handed out. */
+  write(transaction: unknown, value: string): Promise<void>
+  /** The values of transactions that were committed, in the order in which they were written. */
+  values(): Promise<readonly string[]>
+  close(): Promise<void>
 }

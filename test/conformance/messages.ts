@@ -1,4 +1,5 @@
 import type { AppendGroup, Failure, Grant, NewMessage } from '../../src/engine.ts'
+import { partitionOfKey } from '../../src/message/partition.ts'
 
 export const TOPIC = 'events'
 export const SUBSCRIPTION = 'mail'
@@ -10,6 +11,7 @@ export interface PublishOptions {
   readonly id?: string
   readonly deliverAtMs?: number
   readonly expiresAtMs?: number
+  readonly priority?: 'high' | 'low'
 }
 
 let messagesMade = 0
@@ -17,7 +19,7 @@ let messagesMade = 0
 /** A message as the publisher encodes it: its own attributes, and its data, as one JSON object. */
 export function newMessage(data: unknown, timeMs: number, options: PublishOptions = {}): NewMessage {
   messagesMade++
-  const { id = `message-${messagesMade}`, key, deliverAtMs, expiresAtMs } = options
+  const { id = `message-${messagesMade}`, key, deliverAtMs, expiresAtMs, priority } = options
   const json = JSON.stringify({
     id,
     time: new Date(timeMs).toISOString(),
@@ -32,6 +34,14 @@ export function newMessage(data: unknown, timeMs: number, options: PublishOption
     ...(key !== undefined && { key }),
     ...(options.id !== undefined && { deduplicate: true as const }),
     ...(deliverAtMs !== undefined && { deliverAtMs }),
+    ...(priority !== undefined && { priority }),
+  }
+}
+
+/** A key whose messages go to this partition of so many. */
+export function keyIn(partition: number, partitions: number): string {
+  for (let number = 0; ; number++) {
+    if (partitionOfKey(`key-${number}`, partitions) === partition) return `key-${number}`
   }
 }
 
@@ -43,6 +53,15 @@ export function newGroup(messages: readonly NewMessage[], topic: string = TOPIC)
 /** What the grants hold, in the order in which they came. */
 export function dataOf(grants: readonly Grant[]): unknown[] {
   return grants.flatMap((grant) => grant.messages.map((message) => message.event.data))
+}
+
+export function offsetsOf(grants: readonly Grant[]): number[] {
+  return grants.flatMap((grant) => grant.messages.map(({ offset }) => offset))
+}
+
+/** Whole numbers from 0 up to, not including, `count`. */
+export function numbersTo(count: number): number[] {
+  return Array.from({ length: count }, (_, number) => number)
 }
 
 export function failure(attempt: number, atMs: number, message = 'no route to host'): Failure {

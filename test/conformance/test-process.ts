@@ -1,13 +1,16 @@
 import assert from 'node:assert/strict'
 import type {
   AppendReceipt,
+  DeadLetter,
   Engine,
   EngineAdmin,
+  Limit,
   SubscriptionConfig,
   SubscriptionState,
   TopicConfig,
   TopicState,
 } from '../../src/engine.ts'
+import type { Environment } from '../../src/environment/index.ts'
 import { newGroup, newMessage, type PublishOptions, SUBSCRIPTION, TOPIC } from './messages.ts'
 import type { ProcessClock } from './process-clock.ts'
 import { TestSource } from './test-source.ts'
@@ -19,13 +22,15 @@ const DAY_MS = 86_400_000
 export class TestProcess {
   readonly engine: Engine
   readonly world: World
+  readonly environment: Environment
   readonly #clock: ProcessClock
   readonly #sources = new Set<TestSource>()
   #isAlive = true
   #isKilled = false
 
-  constructor(world: World, engine: Engine, clock: ProcessClock) {
+  constructor(world: World, engine: Engine, environment: Environment, clock: ProcessClock) {
     this.world = world
+    this.environment = environment
     this.engine = engine
     this.#clock = clock
   }
@@ -61,11 +66,22 @@ export class TestProcess {
   }
 
   async subscription(config: Partial<SubscriptionConfig> = {}): Promise<void> {
-    await this.engine.ensureSubscription({ topic: TOPIC, subscription: SUBSCRIPTION, maxCrashes: 2, ...config })
+    await this.engine.ensureSubscription({
+      topic: TOPIC,
+      subscription: SUBSCRIPTION,
+      maxCrashes: 2,
+      ordered: false,
+      maxParked: 100_000,
+      ...config,
+    })
   }
 
-  async source(subscription: string = SUBSCRIPTION, topic: string = TOPIC): Promise<TestSource> {
-    const source = await TestSource.open(this, { topic, subscription, handlerTimeoutMs: LEASE_MS })
+  async source(
+    subscription: string = SUBSCRIPTION,
+    topic: string = TOPIC,
+    limits: readonly Limit[] = [],
+  ): Promise<TestSource> {
+    const source = await TestSource.open(this, { topic, subscription, handlerTimeoutMs: LEASE_MS, limits })
     this.#sources.add(source)
     return source
   }
@@ -95,6 +111,10 @@ export class TestProcess {
     return state
   }
 
+  deadLetters(subscription: string = SUBSCRIPTION): Promise<readonly DeadLetter[]> {
+    return this.admin.deadLetters({ topic: TOPIC, subscription }, { limit: 1_000 })
+  }
+
   /** Its event loop is blocked: time stands still for it, and it renews nothing. */
   stall(): void {
     this.#isAlive = false
@@ -117,8 +137,9 @@ export class TestProcess {
     for (const source of this.#sources) source.stopPulling()
   }
 
-  async close(): Promise<void> {
+  /** `close` is how what runs on the engine closes it. */
+  async close(close: () => Promise<void> = () => this.engine.close()): Promise<void> {
     this.#isAlive = false
-    await this.engine.close()
+    await close()
   }
 }

@@ -1,39 +1,56 @@
 import assert from 'node:assert/strict'
-import type { Grant, LeaseId, SettledException, Source, SourceOptions } from '../../src/engine.ts'
+import type {
+  AdmissionDemand,
+  Grant,
+  LeaseId,
+  SettledException,
+  Settlement,
+  Source,
+  SourceOptions,
+} from '../../src/engine.ts'
 import { failure } from './messages.ts'
 import type { TestProcess } from './test-process.ts'
 
 const BYTES_MAX = 64 * 1024 * 1024
 const MESSAGES_MAX = 1_000
 
+export interface Cancelled {
+  readonly lease: LeaseId
+  readonly offset: number
+}
+
 /** A source, with short ways to pull and to settle whole grants. */
 export class TestSource {
-  readonly source: Source
   /** What the engine reported as lost, in order. */
-  readonly lost: LeaseId[]
-  readonly damage: Error[]
+  readonly lost: LeaseId[] = []
+  readonly damage: Error[] = []
+  /** What the engine reported as cancelled while it was leased, in order. */
+  readonly cancelled: Cancelled[] = []
   readonly #process: TestProcess
   readonly #stopping = new AbortController()
+  #source: Source | undefined
 
-  private constructor(process: TestProcess, source: Source, lost: LeaseId[], damage: Error[]) {
+  private constructor(process: TestProcess) {
     this.#process = process
-    this.source = source
-    this.lost = lost
-    this.damage = damage
   }
 
   static async open(
     process: TestProcess,
-    options: Pick<SourceOptions, 'topic' | 'subscription' | 'handlerTimeoutMs'>,
+    options: Pick<SourceOptions, 'topic' | 'subscription' | 'handlerTimeoutMs' | 'limits'>,
   ): Promise<TestSource> {
-    const lost: LeaseId[] = []
-    const damage: Error[] = []
-    const source = await process.engine.openSource({
+    const opened = new TestSource(process)
+    opened.#source = await process.engine.openSource({
       ...options,
-      onLeasesLost: (leases) => lost.push(...leases),
-      onDamage: (error) => damage.push(error),
+      onCancelled: (lease, offset) => opened.cancelled.push({ lease, offset }),
+      onLeasesLost: (leases) => opened.lost.push(...leases),
+      onDamage: (error) => opened.damage.push(error),
     })
-    return new TestSource(process, source, lost, damage)
+    return opened
+  }
+
+  get source(): Source {
+    assert.ok(this.#source, 'the source is not open yet')
+    return this.#source
   }
 
   /** Waits until there is something. */
@@ -76,31 +93,71 @@ export class TestSource {
     return all
   }
 
-  ack(grants: readonly Grant[]): Promise<readonly LeaseId[]> {
+  ack(grants: readonly Grant[], freed: readonly string[] = []): Promise<readonly LeaseId[]> {
     return this.source.settle(
       grants.map(({ lease, messages }) => ({
         lease,
         acked: [messages[0]!.offset, messages.at(-1)!.offset + 1],
         exceptions: [],
+        ...(freed.length > 0 && { freed }),
       })),
     )
   }
 
-  retry(grants: readonly Grant[], dueAtMs: number): Promise<readonly LeaseId[]> {
-    return this.#except(grants, (offset, grant) => {
-      return { offset, kind: 'retry', dueAtMs, failure: failure(grant.attempt, this.#process.world.clock.now()) }
-    })
+  retry(grants: readonly Grant[], dueAtMs: number, key?: string): Promise<readonly LeaseId[]> {
+    return this.except(grants, (offset, grant) => this.retried(offset, grant, dueAtMs, key))
   }
 
-  dead(grants: readonly Grant[]): Promise<readonly LeaseId[]> {
-    return this.#except(grants, (offset, grant) => {
+  dead(grants: readonly Grant[], options: { key?: string; blocks?: boolean } = {}): Promise<readonly LeaseId[]> {
+    return this.except(grants, (offset, grant) => {
       const last = failure(grant.attempt, this.#process.world.clock.now(), 'given up')
-      return { offset, kind: 'dead', reason: 'attempts', failure: last }
+      return { offset, kind: 'dead', reason: 'attempts', failure: last, ...options }
     })
   }
 
   release(grants: readonly Grant[]): Promise<readonly LeaseId[]> {
-    return this.#except(grants, (offset) => ({ offset, kind: 'release' }))
+    return this.except(grants, (offset) => ({ offset, kind: 'release' }))
+  }
+
+  park(grants: readonly Grant[], until: number | 'chain' | 'freed', key?: string): Promise<readonly LeaseId[]> {
+    return this.except(grants, (offset) => ({ offset, kind: 'park', until, ...(key !== undefined && { key }) }))
+  }
+
+  retried(offset: number, grant: Grant, dueAtMs: number, key?: string): SettledException {
+    const failed = failure(grant.attempt, this.#process.world.clock.now())
+    return { offset, kind: 'retry', dueAtMs, failure: failed, ...(key !== undefined && { key }) }
+  }
+
+  /** In one settlement: the first message fails and is tried again at `dueAtMs`, and the others of its key wait for it. */
+  retryWithFollowers(grants: readonly Grant[], dueAtMs: number, key: string): Promise<readonly LeaseId[]> {
+    const first = offsetOfFirst(grants)
+    return this.except(grants, (offset, grant) => {
+      return offset === first
+        ? this.retried(offset, grant, dueAtMs, key)
+        : { offset, kind: 'park', until: 'chain', key }
+    })
+  }
+
+  /** As `retryWithFollowers`, for the last attempt: the first message becomes a dead letter that blocks its key. */
+  blockWithFollowers(grants: readonly Grant[], key: string): Promise<readonly LeaseId[]> {
+    const first = offsetOfFirst(grants)
+    const last = failure(1, this.#process.world.clock.now(), 'given up')
+    return this.except(grants, (offset) => {
+      return offset === first
+        ? { offset, kind: 'dead', reason: 'attempts', failure: last, key, blocks: true }
+        : { offset, kind: 'park', until: 'chain', key }
+    })
+  }
+
+  /** How many may start, and when, for each of the demands. */
+  async admit(demands: readonly AdmissionDemand[]): Promise<readonly (readonly number[])[]> {
+    const admissions = await this.source.admit(demands, [])
+    assert.equal(admissions.length, demands.length)
+    return admissions.map(({ startsInMs }) => startsInMs)
+  }
+
+  settle(settlements: readonly Settlement[]): Promise<readonly LeaseId[]> {
+    return this.source.settle(settlements)
   }
 
   /** Ends waiting pulls, and makes later ones useless. */
@@ -112,7 +169,8 @@ export class TestSource {
     return this.source.close()
   }
 
-  #except(
+  /** Settles every message of the grants by an exception. */
+  except(
     grants: readonly Grant[],
     exceptionFor: (offset: number, grant: Grant) => SettledException,
   ): Promise<readonly LeaseId[]> {
@@ -123,4 +181,8 @@ export class TestSource {
       }),
     )
   }
+}
+
+function offsetOfFirst(grants: readonly Grant[]): number {
+  return grants[0]!.messages[0]!.offset
 }

@@ -33,7 +33,7 @@ export class World {
     const clock = new ProcessClock(this.clock)
     const environment = { clock, random: seededRandom(1), logger: silentLogger }
     const engine = await this.harness.open(this.store, { environment, leaseMs: LEASE_MS })
-    const process = new TestProcess(this, engine, clock)
+    const process = new TestProcess(this, engine, environment, clock)
     this.#processes.add(process)
     return process
   }

@@ -93,7 +93,7 @@ describe('a grant ledger', () => {
 })
 
 function finish(ledger: GrantLedger, index: number): void {
-  if (index % 5 === 4) ledger.except({ offset: ledger.message(index).offset, kind: 'release' })
+  if (index % 5 === 4) ledger.except(index, { offset: ledger.message(index).offset, kind: 'release' })
   else ledger.ack(index)
 }
 

@@ -4,8 +4,9 @@ import type { DeliveryContext } from '../../src/consumer/consumer.ts'
 import { Delivery } from '../../src/consumer/delivery/delivery.ts'
 import { GrantLedger } from '../../src/consumer/settlement/grant-ledger.ts'
 import type { StoredEvent } from '../../src/engine.ts'
-import { grantOf, messageAt, offsets, settleDown } from './fake-source.ts'
-import { defaultSettings, HeldHandler, START_MS, startRig } from './harness.ts'
+import { VirtualClock } from '../../src/testing/virtual-clock.ts'
+import { FakeSource, grantOf, messageAt, offsets, settleDown } from './fake-source.ts'
+import { defaultSettings, environmentOf, HeldHandler, RecordingLogger, START_MS, startRig } from './harness.ts'
 
 describe('a delivery', () => {
   test('is acknowledged when the handler returns, with or without a promise', async () => {
@@ -160,7 +161,9 @@ describe('the check of an event', () => {
 })
 
 describe('the signal of a delivery', () => {
-  const delivery = () => new Delivery(new GrantLedger(grantOf([0]), 0), 0, defaultSettings, 0)
+  const environment = environmentOf(new VirtualClock(), new RecordingLogger())
+  const tools = { settings: defaultSettings, environment, stepStore: new FakeSource() }
+  const delivery = () => new Delivery(new GrantLedger(grantOf([0]), 0), 0, tools, 0)
 
   test('is made when it is read, and aborted from the start when that comes late', () => {
     const late = delivery()

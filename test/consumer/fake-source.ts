@@ -1,6 +1,10 @@
 import { setImmediate } from 'node:timers/promises'
 import type {
+  Admission,
+  AdmissionDemand,
+  BreakerReport,
   Engine,
+  FinishedMessages,
   Grant,
   LeaseId,
   SettledException,
@@ -25,6 +29,19 @@ export class FakeSource implements Source {
   readonly settleAnswers: (() => Promise<readonly LeaseId[]>)[] = []
   /** Answers to the next `pull` calls; afterwards they hand out what was offered. */
   readonly pullAnswers: (() => Promise<readonly Grant[]>)[] = []
+  /** What `admit` was asked and told. */
+  readonly admissions: {
+    readonly demands: readonly AdmissionDemand[]
+    readonly finished: readonly FinishedMessages[]
+  }[] = []
+  /** Admits everything at once unless the test says otherwise. */
+  answerAdmit: Source['admit'] = async (demands) =>
+    demands.map(({ starts }) => ({ startsInMs: Array.from({ length: starts }, () => 0), againInMs: 0 }))
+  readonly breakerReports: (BreakerReport | undefined)[] = []
+  /** By lease and offset: `'3/7'`. */
+  readonly recordedSteps = new Map<string, Map<string, string>>()
+  /** What the next transactions come to; afterwards they commit. */
+  readonly transactAnswers: ('committed' | 'fenced')[] = []
   /** What `close` waits for. */
   closing: Promise<void> = Promise.resolve()
   #offered: Grant[] = []
@@ -53,6 +70,40 @@ export class FakeSource implements Source {
     return (await this.settleAnswers.shift()?.()) ?? []
   }
 
+  async admit(
+    demands: readonly AdmissionDemand[],
+    finished: readonly FinishedMessages[],
+  ): Promise<readonly Admission[]> {
+    this.admissions.push({ demands, finished })
+    return this.answerAdmit(demands, finished)
+  }
+
+  async reportBreaker(report: BreakerReport | undefined): Promise<void> {
+    this.breakerReports.push(report)
+  }
+
+  async steps(lease: LeaseId, offset: number): Promise<ReadonlyMap<string, string>> {
+    return this.recordedSteps.get(`${lease}/${offset}`) ?? new Map()
+  }
+
+  async recordStep(lease: LeaseId, offset: number, name: string, result: string): Promise<void> {
+    const place = `${lease}/${offset}`
+    this.recordedSteps.set(place, (this.recordedSteps.get(place) ?? new Map()).set(name, result))
+  }
+
+  async transact(
+    _lease: LeaseId,
+    _offset: number,
+    work: (transaction: unknown) => Promise<void>,
+  ): Promise<'committed' | 'fenced'> {
+    await work('a transaction')
+    return this.transactAnswers.shift() ?? 'committed'
+  }
+
+  cancel(lease: LeaseId, offset: number): void {
+    this.options?.onCancelled(lease, offset)
+  }
+
   async close(): Promise<void> {
     this.closes++
     await this.closing
@@ -69,12 +120,20 @@ export class FakeSource implements Source {
     return this.settlements.flat().flatMap(({ exceptions }) => exceptions)
   }
 
-  /** All exceptions so far, in short: `['7 retry', '8 dead invalid', '9 release']`. */
+  /** All exceptions so far, in short: `['7 retry', '8 dead invalid', '9 release', '10 park']`. */
   verdicts(): string[] {
-    return this.exceptions().map((exception) => {
-      const reason = exception.kind === 'dead' ? ` ${exception.reason}` : ''
-      return `${exception.offset} ${exception.kind}${reason}`
-    })
+    return this.exceptions().map(verdictOf)
+  }
+
+  /** Those of the last settlement call. */
+  lastVerdicts(): string[] {
+    return (this.settlements.at(-1) ?? []).flatMap(({ exceptions }) => exceptions).map(verdictOf)
+  }
+
+  /** What set-aside messages wait for, by offset. */
+  parks(): Map<number, number | 'chain' | 'freed'> {
+    const parks = this.exceptions().flatMap((exception) => (exception.kind === 'park' ? exception : []))
+    return new Map(parks.map(({ offset, until }) => [offset, until]))
   }
 
   #offer(signal: AbortSignal): Promise<void> {
@@ -83,6 +142,11 @@ export class FakeSource implements Source {
       signal.addEventListener('abort', () => resolve(), { once: true })
     })
   }
+}
+
+function verdictOf(exception: SettledException): string {
+  const { offset, kind } = exception
+  return kind === 'dead' ? `${offset} dead ${exception.reason}` : `${offset} ${kind}`
 }
 
 /** The part of an engine that a consumer uses. */
@@ -112,6 +176,7 @@ export function grantOf(offsets: readonly number[], changes: Partial<Grant> = {}
     partition: 0,
     messages: offsets.map((offset) => messageAt(offset)),
     attempt: 1,
+    setAside: false,
     crashes: 0,
     isolated: false,
     failures: [],
@@ -123,6 +188,18 @@ export function grantOf(offsets: readonly number[], changes: Partial<Grant> = {}
 export function messageAt(offset: number, changes: Partial<StoredMessage> = {}): StoredMessage {
   const event = { specversion: '1.0', id: `id-${offset}`, source: 'test', type: 't', time: '', data: offset } as const
   return { offset, event: Object.freeze(event), ...changes }
+}
+
+/** A grant of messages with these keys, from offset `from` on. */
+export function keyedGrant(from: number, keys: readonly (string | undefined)[], changes: Partial<Grant> = {}): Grant {
+  const messages = keys.map((key, index) => {
+    const { event } = messageAt(from + index)
+    return messageAt(from + index, { event: key === undefined ? event : { ...event, subject: key } })
+  })
+  return grantOf(
+    keys.map((_, index) => from + index),
+    { messages, ...changes },
+  )
 }
 
 /** The offsets from `from` up to, not including, `to`. */

@@ -42,6 +42,9 @@ const defaults: ConsumerSettings = {
   timeoutMs: 30_000,
   retry: { attempts: 3, backoff: { type: 'fixed', delayMs: 1_000, maxMs: 60_000, jitter: 'none' } },
   drainMs: 10_000,
+  ordered: false,
+  limits: [],
+  transactional: false,
 }
 
 export interface Rig {
@@ -52,16 +55,25 @@ export interface Rig {
 }
 
 /** A consumer of a fake source on a virtual clock, ready. */
-export async function startRig(
+export function startRig(
   handlers: Handlers,
   changes: Partial<ConsumerSettings> = {},
   clock = new VirtualClock(START_MS),
 ): Promise<Rig> {
-  const source = new FakeSource()
+  return startRigOn(new FakeSource(), handlers, clock, { ...defaults, ...changes })
+}
+
+/** As `startRig`, of a source that is there already. */
+export async function startRigOn(
+  source: FakeSource,
+  handlers: Handlers,
+  clock: VirtualClock,
+  settings: ConsumerSettings,
+): Promise<Rig> {
   const logger = new RecordingLogger()
   const environment = environmentOf(clock, logger)
   const watch = new EventLoopWatch(environment)
-  const consumer = startConsumer(engineOf(source), environment, { ...defaults, ...changes }, handlers, watch)
+  const consumer = startConsumer(engineOf(source), environment, settings, handlers, watch)
   await consumer.ready
   await settleDown()
   return { source, consumer, clock, logger }

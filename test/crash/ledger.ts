@@ -8,16 +8,21 @@ import { join } from 'node:path'
 
 /**
  * - `intended`: ids that a publisher is about to publish, and publishes again if it dies before the acknowledgement;
- * - `acknowledged.events`, `acknowledged.jobs`, `acknowledged.discards`: labels whose publishing was confirmed;
+ * - `acknowledged.events`, `acknowledged.jobs`, ...: labels whose publishing was confirmed;
  * - `rolled-back`: labels published within a transaction that was then rolled back;
  * - `duplicates`: ids whose second publishing was recognised;
- * - `handled.<subscription>`: labels for which a handler has done its work.
+ * - `handled.<subscription>`: labels for which a handler has done its work;
+ * - `started`, `step-began`, `step-finished`: of the ordered handlers, with the moment before the label.
  */
 export type Entry =
   | 'intended'
   | 'acknowledged.events'
   | 'acknowledged.jobs'
   | 'acknowledged.discards'
+  | 'acknowledged.users'
+  | 'started'
+  | 'step-began'
+  | 'step-finished'
   | 'rolled-back'
   | 'duplicates'
   | `handled.${string}`
@@ -41,6 +46,11 @@ export class Ledger {
     writeSync(descriptor, `${label}\n`)
   }
 
+  /** With the moment, by a clock that all processes of the machine share. */
+  writeTimed(entry: Entry, label: string): void {
+    this.write(entry, `${process.hrtime.bigint()} ${label}`)
+  }
+
   close(): void {
     for (const descriptor of this.#descriptors.values()) closeSync(descriptor)
     this.#descriptors.clear()
@@ -51,4 +61,13 @@ export class Ledger {
 export function readLedger(folder: string, entry: Entry, writer = ''): string[] {
   const files = readdirSync(folder).filter((name) => name.startsWith(`${entry}@${writer}`))
   return files.flatMap((name) => readFileSync(join(folder, name), 'utf8').split('\n').slice(0, -1))
+}
+
+/** What was written with its moment, in the order of time. */
+export function readTimedLedger(folder: string, entry: Entry): { readonly at: bigint; readonly label: string }[] {
+  const lines = readLedger(folder, entry).map((line) => {
+    const space = line.indexOf(' ')
+    return { at: BigInt(line.slice(0, space)), label: line.slice(space + 1) }
+  })
+  return lines.toSorted((one, other) => (one.at < other.at ? -1 : 1))
 }

@@ -126,7 +126,7 @@ async function countOpen(post: Post): Promise<number> {
   const [topics, subscriptions] = await Promise.all([post.admin.topics(), post.admin.subscriptions()])
   const delayed = topics.reduce((sum, topic) => sum + topic.delayed, 0)
   return subscriptions.reduce(
-    (sum, { backlog, leased, retrying, returned }) => sum + backlog + leased + retrying + returned,
+    (sum, { backlog, leased, retrying, returned, parked }) => sum + backlog + leased + retrying + returned + parked,
     delayed,
   )
 }

@@ -1,7 +1,18 @@
 import { DatabaseSync } from 'node:sqlite'
-import type { Post } from 'posthorn'
-import { readLedger } from './ledger.ts'
-import { BATCHED, events, jobs, LIST_ORDERS, SINGLE } from './topics.ts'
+import type { Post, TopicDefinition } from 'posthorn'
+import { readLedger, readTimedLedger } from './ledger.ts'
+import {
+  BATCHED,
+  events,
+  jobs,
+  LIST_EFFECTS,
+  LIST_ORDERS,
+  ORDERED,
+  type Payload,
+  receipts,
+  SINGLE,
+  users,
+} from './topics.ts'
 
 /** What became of all that was published. Everything that must not happen is counted on its own. */
 export interface Verdict {
@@ -25,6 +36,12 @@ export interface Verdict {
   readonly recognisedIds: number
   /** Rows without their message, and messages without their row. */
   readonly tornTransactions: number
+  /** Handlers that were begun after a handler for a later message of the same key. */
+  readonly outOfOrder: number
+  /** Steps that were begun again after they had finished. */
+  readonly repeatedSteps: number
+  /** Messages whose transactional handler took effect not exactly once, in the table or by what it published. */
+  readonly tornEffects: number
   /** What the store says is wrong with itself. */
   readonly damage: readonly string[]
 }
@@ -50,27 +67,37 @@ export async function judge(post: Post, file: string, folder: string): Promise<V
       labels: readLedger(folder, 'acknowledged.jobs'),
       discards: [],
     },
+    {
+      topic: users.name,
+      subscription: ORDERED,
+      labels: readLedger(folder, 'acknowledged.users'),
+      discards: [],
+    },
   ]
   const parts = await Promise.all(expectations.map((expectation) => compare(post, folder, expectation)))
   return {
-    published: acknowledged.length + discards.length + expectations[2]!.labels.length,
+    published: sum([acknowledged, discards, ...expectations.slice(2).map(({ labels }) => labels)].map(lengthOf)),
     acknowledged: sum(expectations.map(({ labels, discards }) => labels.length + discards.length)),
     delivered: sum(parts.map(({ delivered }) => delivered)),
     lost: sum(parts.map(({ lost }) => lost)),
     duplicates: sum(parts.map(({ duplicates }) => duplicates)),
     deadLettered: sum(parts.map(({ deadLettered }) => deadLettered)),
     discarded: sum(parts.map(({ discarded }) => discarded)),
-    duplicateIds: countDuplicates((await storedLabels(post)).filter((label) => label.startsWith('id:'))),
+    duplicateIds: countDuplicates((await storedLabels(post, events)).filter((label) => label.startsWith('id:'))),
     recognisedIds: readLedger(folder, 'duplicates').length,
     tornTransactions: countTorn(folder, new Set(orders)),
+    outOfOrder: countOutOfOrder(folder),
+    repeatedSteps: countRepeatedSteps(folder),
+    tornEffects: await countTornEffects(post, file, folder),
     damage: await post.admin.checkIntegrity(),
   }
 }
 
 /** Says whether nothing happened that must not. */
 export function isClean(verdict: Verdict): boolean {
-  const { lost, deadLettered, duplicateIds, tornTransactions, damage } = verdict
-  return lost + deadLettered + duplicateIds + tornTransactions + damage.length === 0
+  const { lost, deadLettered, duplicateIds, tornTransactions, outOfOrder, repeatedSteps, tornEffects } = verdict
+  const torn = tornTransactions + tornEffects
+  return lost + deadLettered + duplicateIds + torn + outOfOrder + repeatedSteps + verdict.damage.length === 0
 }
 
 async function compare(post: Post, folder: string, { topic, subscription, labels, discards }: Expectation) {
@@ -98,18 +125,51 @@ function countTorn(folder: string, orders: ReadonlySet<string>): number {
   )
 }
 
-function readOrders(file: string): string[] {
-  const database = new DatabaseSync(file, { readOnly: true })
-  const rows = database.prepare(LIST_ORDERS).all()
-  database.close()
-  return rows.map(({ label }) => String(label))
+// Once a message of a key has been begun, those before it are settled for good, whoever dies.
+function countOutOfOrder(folder: string): number {
+  const reached = new Map<string, number>()
+  let found = 0
+  for (const { label } of readTimedLedger(folder, 'started')) {
+    const [user = '', sequence] = label.split('#')
+    const highest = reached.get(user) ?? -1
+    if (Number(sequence) < highest) found++
+    else reached.set(user, Number(sequence))
+  }
+  return found
 }
 
-async function storedLabels(post: Post): Promise<string[]> {
+function countRepeatedSteps(folder: string): number {
+  const finishedAt = new Map<string, bigint>()
+  for (const { at, label } of readTimedLedger(folder, 'step-finished').toReversed()) finishedAt.set(label, at)
+  const begun = readTimedLedger(folder, 'step-began')
+  return begun.filter(({ at, label }) => at > (finishedAt.get(label) ?? at)).length
+}
+
+async function countTornEffects(post: Post, file: string, folder: string): Promise<number> {
+  const effects = readLabels(file, LIST_EFFECTS)
+  const published = await storedLabels(post, receipts)
+  const missing = countMissing(readLedger(folder, 'acknowledged.users'), effects)
+  const halves = countMissing(effects, published) + countMissing(published, effects)
+  return countDuplicates(effects) + countDuplicates(published) + missing + halves
+}
+
+function readOrders(file: string): string[] {
+  return readLabels(file, LIST_ORDERS)
+}
+
+function readLabels(file: string, sql: string): string[] {
+  using database = new DatabaseSync(file, { readOnly: true })
+  return database
+    .prepare(sql)
+    .all()
+    .map(({ label }) => String(label))
+}
+
+async function storedLabels(post: Post, topic: TopicDefinition<Payload, Payload>): Promise<string[]> {
   const labels: string[] = []
-  for (let partition = 0; partition < events.config.partitions; partition++) {
+  for (let partition = 0; partition < topic.config.partitions; partition++) {
     for (let fromOffset = 0; ; ) {
-      const page = await post.admin.peek(events, { partition, fromOffset, limit: 10_000 })
+      const page = await post.admin.peek(topic, { partition, fromOffset, limit: 10_000 })
       if (page.length === 0) break
       for (const { message } of page) labels.push(labelOf(message.event.data))
       fromOffset = page.at(-1)!.message.offset + 1
@@ -124,6 +184,16 @@ function labelOf(data: unknown): string {
 
 function countDuplicates(labels: readonly string[]): number {
   return labels.length - new Set(labels).size
+}
+
+function lengthOf(values: readonly unknown[]): number {
+  return values.length
+}
+
+/** How many of `wanted` are not among `found`. */
+function countMissing(wanted: readonly string[], found: readonly string[]): number {
+  const known = new Set(found)
+  return wanted.filter((label) => !known.has(label)).length
 }
 
 function sum(values: readonly number[]): number {

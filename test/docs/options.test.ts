@@ -6,7 +6,7 @@ import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
-import { connect, PosthornError, queue, topic } from 'posthorn'
+import { connect, message, PosthornError, queue, topic } from 'posthorn'
 import { ROOT } from './pages.ts'
 
 const unknown = { unheardOf: 1 } as object
@@ -46,10 +46,18 @@ const lists: Readonly<Record<string, () => unknown>> = {
   publish: () => post.publish(events, 1, unknown),
   'publish-all': () => post.publishAll(events, [1], unknown),
   'publish-all-each': () => post.publishAll(events, [1], () => unknown),
+  'publish-all-atomic': () => post.publishAll([], unknown),
+  message: () => post.publishAll([message(events, 1, unknown)]),
   subscribe: () => post.subscribe(events, 's', ignore, unknown),
   retry: () => post.subscribe(events, 's', ignore, { retry: unknown }),
   backoff: () => post.subscribe(events, 's', ignore, { retry: { backoff: unknown } }),
   batch: () => post.subscribe(events, 's', ignore, { batch: { size: 1, ...unknown } }),
+  ordered: () => post.subscribe(events, 's', ignore, { ordered: unknown }),
+  'rate-limit': () => post.subscribe(events, 's', ignore, { rateLimit: { limit: 1, per: 1, ...unknown } }),
+  'in-flight': () => post.subscribe(events, 's', ignore, { maxInFlight: { limit: 1, ...unknown } }),
+  breaker: () => post.subscribe(events, 's', ignore, { breaker: unknown }),
+  probe: () => post.subscribe(events, 's', ignore, { breaker: { probe: unknown } }),
+  step: stepWithUnknownOption,
   from: () => post.subscribe(events, 's', ignore, { from: { offset: 1, ...unknown } }),
   peek: () => post.admin.peek(events, unknown),
   'dead-letters': () => post.admin.deadLetters(events, 's', unknown),
@@ -75,7 +83,8 @@ describe('the reference of options', () => {
 
   test('the page gives the defaults that the code has', () => {
     const { config, whenFull, version } = topic('t')
-    assert.match(text, rowOf('partitions', `\`${config.partitions}\``))
+    const { partitions } = topic('t', { key: String }).config
+    assert.match(text, rowOf('partitions', `\`${config.partitions}\`, and \`${partitions}\` with a \`key\``))
     assert.match(text, rowOf('version', `\`${version}\``))
     assert.match(text, rowOf('whenFull', `\`'${whenFull}'\``))
     assert.match(text, rowOf('deduplicateFor', `\`'${config.deduplicationWindowMs / 3_600_000}h'\``))
@@ -84,6 +93,15 @@ describe('the reference of options', () => {
     assert.equal(queue('q').config.retention.maxAgeMs, 0)
   })
 })
+
+/** Steps are begun within handlers only. */
+async function stepWithUnknownOption(): Promise<void> {
+  const outcome = Promise.withResolvers<void>()
+  const steps = queue('steps')
+  post.subscribe(steps, (_event, { step }) => step('s', ignore, unknown).then(outcome.resolve, outcome.reject))
+  await post.publish(steps, 1)
+  await outcome.promise
+}
 
 /** A row whose last column begins with `preset`. */
 function rowOf(option: string, preset: string): RegExp {

@@ -4,7 +4,7 @@ import type { ConformanceHarness } from '../conformance/index.ts'
 let storesMade = 0
 
 export const memoryHarness: ConformanceHarness = {
-  capabilities: { durable: false, multiProcess: false, transactionalAppend: false },
+  capabilities: { durable: false, multiProcess: false, transactionalAppend: false, transactionalHandlers: false },
   newStore: async () => {
     storesMade++
     return `memory:conformance-${storesMade}`

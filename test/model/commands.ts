@@ -4,10 +4,11 @@ import type { Grant, SettledException } from '../../src/engine.ts'
 import { failure, newGroup, newMessage, TOPIC } from '../conformance/messages.ts'
 import { LEASE_MS } from '../conformance/world.ts'
 import type { Model } from './model.ts'
-import { PARTITIONS, type Real } from './real.ts'
+import { parkBehindChains } from './ordered-commands.ts'
+import type { Positions, Real } from './real.ts'
 import type { Position, SubscriptionModel } from './subscription-model.ts'
 
-type Run = (model: Model, real: Real) => Promise<void>
+export type Run = (model: Model, real: Real) => Promise<void>
 
 /** A step that is possible in every state, and shows itself as `text` in a counterexample. */
 export function step(text: string, run: Run): AsyncCommand<Model, Real> {
@@ -18,22 +19,25 @@ export interface NewItem {
   readonly key?: string | undefined
   readonly id?: string | undefined
   readonly delayMs: number
+  readonly priority?: 'high' | 'low' | undefined
 }
 
 export function publish(slot: number, items: readonly NewItem[]): Run {
   return async (model, real) => {
     const expected: boolean[] = []
-    const messages = items.map(({ key, id, delayMs }) => {
+    const messages = items.map(({ key, id, delayMs, priority }) => {
       const message = model.nextMessage()
       const isNew = id === undefined || model.rememberId(id, real.nowMs)
       const deliverAtMs = real.nowMs + delayMs
       expected.push(!isNew)
-      if (isNew) model.publish(message, deliverAtMs)
-      return newMessage(message, real.nowMs, {
+      const made = newMessage(message, real.nowMs, {
         ...(key !== undefined && { key }),
         ...(id !== undefined && { id }),
         ...(delayMs > 0 && { deliverAtMs }),
+        ...(priority !== undefined && { priority }),
       })
+      if (isNew) model.publish({ message, id: made.id, notBeforeMs: deliverAtMs }, key)
+      return made
     })
     const [outcome] = await (await real.process(slot)).engine.append([newGroup(messages)])
     assert.ok(outcome && 'receipts' in outcome)
@@ -48,21 +52,22 @@ export function pull(slot: number, subscription: number, messagesMax: number): R
   return async (model, real) => {
     const owner = model.subscriptions[subscription]!
     const source = await real.source(slot, owner.name)
-    const owes = owner.owesNow(real.nowMs)
+    const owes = real.nowMs > model.sessionsLostAtMs && owner.owesNow(real.nowMs)
     const grants = await source.pullNow(messagesMax)
     if (owner.paused) assert.deepEqual(grants, [])
     if (owes) assert.ok(grants.length > 0, `${owner.name} owes messages and gave none`)
     assert.ok(grants.reduce((total, { messages }) => total + messages.length, 0) <= messagesMax)
     for (const grant of grants) owner.grant(slot, grant, real.nowMs)
+    if (owner === model.ordered) await parkBehindChains(slot, grants, model.ordered, source)
   }
 }
 
 export type Outcome = 'ack' | 'retry' | 'dead' | 'release' | 'leave'
 
-/** Settles a held lease, wholly or in part: the outcomes are dealt out to its messages in turn. */
+/** Settles a held lease of an unordered subscription, wholly or in part: the outcomes are dealt out to its messages in turn. */
 export function settle(choice: number, outcomes: readonly Outcome[], retryMs: number): Run {
   return async (model, real) => {
-    const held = model.heldLeases()
+    const held = model.heldLeases().filter(({ subscription }) => !subscription.ordered)
     const chosen = held[choice % held.length]
     if (!chosen) return
     const { subscription, lease } = chosen
@@ -164,27 +169,28 @@ export function stall(slot: number, witness: number): Run {
 /** Moves one partition, or all of them, back or forth. */
 export function seek(slot: number, subscription: number, target: 'earliest' | 'latest' | Position): Run {
   return async (model, real) => {
+    if (model.cancelled.size > 0) return
     const owner = model.subscriptions[subscription]!
     const process = await real.process(slot)
     if (real.nowMs <= model.sessionsLostAtMs) await real.world.outliveLeases()
-    const { positions, ends } = await real.positions(process)
+    const known = await real.positions(process)
     const place = { topic: TOPIC, subscription: owner.name }
     if (typeof target === 'string') {
       await process.admin.seek(place, { at: target })
-      for (let partition = 0; partition < PARTITIONS; partition++) {
-        await moveModel(owner, real, partition, target === 'latest' ? ends[partition]! : 0, positions)
+      for (const [partition, end] of known.ends) {
+        await moveModel(owner, real, { partition, offset: target === 'latest' ? end : 0 }, known)
       }
-    } else {
-      const offset = leaseBoundary(owner, target, ends)
+    } else if (known.ends.has(target.partition)) {
+      const offset = leaseBoundary(owner, target, known)
       await process.admin.seek(place, { partition: target.partition, offset })
-      await moveModel(owner, real, target.partition, offset, positions)
+      await moveModel(owner, real, { partition: target.partition, offset }, known)
     }
   }
 }
 
 /** The contract leaves open what becomes of the front of a lease across the position: go to where the lease begins. */
-function leaseBoundary(owner: SubscriptionModel, target: Position, ends: readonly number[]): number {
-  let boundary = Math.min(target.offset, ends[target.partition]!)
+function leaseBoundary(owner: SubscriptionModel, target: Position, { ends }: Positions): number {
+  let boundary = Math.min(target.offset, ends.get(target.partition)!)
   for (const { grant } of owner.heldLeases()) {
     const [from, last] = [grant.messages[0]!.offset, grant.messages.at(-1)!.offset]
     if (grant.partition === target.partition && from < boundary && boundary <= last) boundary = from
@@ -195,9 +201,8 @@ function leaseBoundary(owner: SubscriptionModel, target: Position, ends: readonl
 async function moveModel(
   owner: SubscriptionModel,
   real: Real,
-  partition: number,
-  offset: number,
-  positions: ReadonlyMap<number, Position>,
+  { partition, offset }: Position,
+  { positions }: Positions,
 ): Promise<void> {
   for (const { slot, grant } of owner.heldLeases()) {
     if (grant.partition !== partition || grant.messages[0]!.offset < offset) continue
@@ -225,9 +230,30 @@ export function redrive(slot: number, subscription: number): Run {
     const place = { topic: TOPIC, subscription: owner.name }
     const chosen = new Map<number, number>()
     for (const { id, event } of await admin.deadLetters(place, { limit: 10_000 })) {
-      if (owner.isDead(event?.data as number)) chosen.set(event?.data as number, id)
+      if (owner.isRedrivable(event?.data as number)) chosen.set(event?.data as number, id)
     }
     assert.equal(await admin.redrive(place, { ids: [...chosen.values()] }), chosen.size)
     for (const message of chosen.keys()) owner.redrive(message)
+  }
+}
+
+/** Cancels a message, and expects of each subscription what it knows. */
+export function cancel(slot: number, choice: number): Run {
+  return async (model, real) => {
+    const { message, id, notBeforeMs } = model.published[choice % model.published.length] ?? {}
+    if (message === undefined || id === undefined || notBeforeMs === undefined) return
+    // Once its window is over, an id may be there twice.
+    if (model.published.filter((other) => other.id === id).length > 1) return
+    if (model.cancelled.has(message) || model.ordered.isHeldUp(message)) return
+    const { admin } = await real.process(slot)
+    if (real.nowMs <= model.sessionsLostAtMs) await real.world.outliveLeases()
+    const outcome = await admin.cancel(TOPIC, id)
+    const found = model.subscriptions.map((subscription) => subscription.cancel(message))
+    model.cancelled.add(message)
+    if (notBeforeMs > real.nowMs) return assert.deepEqual(outcome, { delayed: 1, waiting: 0, running: 0 })
+    // An engine may still be about to move what is due into the log.
+    if (outcome.delayed === 1) return assert.ok(found.every((place) => place === 'waiting'))
+    const count = (place: 'waiting' | 'running') => found.filter((one) => one === place).length
+    assert.deepEqual(outcome, { delayed: 0, waiting: count('waiting'), running: count('running') })
   }
 }

@@ -9,6 +9,7 @@ import type { ConformanceHarness } from '../conformance/harness.ts'
 import { TOPIC } from '../conformance/messages.ts'
 import * as commands from './commands.ts'
 import { Model } from './model.ts'
+import { type LaneOutcome, settleLane, skip } from './ordered-commands.ts'
 import { PARTITIONS, Real, SLOTS } from './real.ts'
 import type { SubscriptionModel } from './subscription-model.ts'
 
@@ -20,19 +21,36 @@ export interface ModelRunOptions {
 }
 
 const SETTLED_WITHIN_MS = 30_000
+// What is pulled may have to be set aside first.
+const IDLE_PULLS = 5
 
 const slot = fc.nat(SLOTS - 1)
-const subscription = fc.nat(1)
+const subscription = fc.nat(2)
+const ORDERED = 2
 const choice = fc.nat(1_000)
 const item = fc.record({
-  key: fc.option(fc.constantFrom('a', 'b', 'c', 'd'), { nil: undefined }),
+  // Mostly of one key, so that chains grow.
+  key: fc.option(fc.constantFrom('a', 'a', 'a', 'b', 'c'), { nil: undefined }),
   id: fc.option(fc.constantFrom('id-1', 'id-2', 'id-3'), { nil: undefined, freq: 3 }),
   delayMs: fc.constantFrom(0, 0, 0, 500, 3_000),
+  priority: fc.option(fc.constantFrom('high' as const, 'low' as const), { nil: undefined, freq: 1 }),
 })
 const outcome = fc.constantFrom<commands.Outcome>('ack', 'ack', 'retry', 'dead', 'release', 'leave')
+const laneOutcome = fc.constantFrom<LaneOutcome>(
+  'ack',
+  'ack',
+  'retry',
+  'retry',
+  'dead',
+  'block',
+  'park',
+  'overflow',
+  'overflow',
+  'release',
+)
 const target = fc.oneof(
   fc.constantFrom('earliest' as const, 'latest' as const),
-  fc.record({ partition: fc.nat(PARTITIONS - 1), offset: fc.nat(12) }),
+  fc.record({ partition: fc.nat(3 * PARTITIONS - 1), offset: fc.nat(12) }),
 )
 
 /** Makes a step out of a maker and what it is called with, which is also how a counterexample shows it. */
@@ -56,6 +74,9 @@ const settle = steps(
   fc.constantFrom(0, 500, 4_000),
 )
 
+const pullOrdered = steps(commands.pull, slot, fc.constant(ORDERED), fc.constantFrom(1, 3, 20))
+const settleOrdered = steps(settleLane, choice, laneOutcome, fc.constantFrom(0, 500, 4_000))
+
 // What moves messages stands several times, so that runs are about deliveries more than about disasters.
 const anyStep = [
   publish,
@@ -66,6 +87,14 @@ const anyStep = [
   settle,
   settle,
   settle,
+  pullOrdered,
+  pullOrdered,
+  pullOrdered,
+  settleOrdered,
+  settleOrdered,
+  settleOrdered,
+  settleOrdered,
+  settleOrdered,
   steps(commands.settleGhost, choice),
   steps(commands.advance, fc.constantFrom(100, 1_000, 5_000)),
   steps(commands.close, slot),
@@ -74,6 +103,8 @@ const anyStep = [
   steps(commands.seek, slot, subscription, target),
   steps(commands.pause, slot, subscription, fc.boolean()),
   steps(commands.redrive, slot, subscription),
+  steps(skip, slot),
+  steps(commands.cancel, slot, choice),
 ]
 
 export async function checkAgainstModel(harness: ConformanceHarness, options: ModelRunOptions): Promise<void> {
@@ -94,22 +125,31 @@ export async function checkAgainstModel(harness: ConformanceHarness, options: Mo
 async function settleEverything(model: Model, real: Real): Promise<void> {
   await real.process(0)
   for (const { name } of model.subscriptions) await commands.pause(0, indexOf(model, name), false)(model, real)
-  for (let held = model.heldLeases(); held.length > 0; held = model.heldLeases()) {
-    await commands.settle(0, ['ack'], 0)(model, real)
-  }
+  await settleHeld(model, real)
+  // Whoever does not pull may own partitions.
+  for (let slot = 1; slot < SLOTS; slot++) await commands.close(slot)(model, real)
   await real.world.advance(SETTLED_WITHIN_MS)
+  while (model.ordered.hasBlocked()) await skip(0)(model, real)
   for (const owner of model.subscriptions) {
-    await drain(owner, model, real)
+    await drain(indexOf(model, owner.name), model, real)
     await checkBooks(owner, real)
   }
 }
 
-async function drain(owner: SubscriptionModel, model: Model, real: Real): Promise<void> {
-  const source = await real.source(0, owner.name)
-  for (let grants = await source.pullNow(); grants.length > 0; grants = await source.pullNow()) {
-    for (const grant of grants) owner.grant(0, grant, real.nowMs)
-    while (owner.heldLeases().length > 0) await commands.settle(0, ['ack'], 0)(model, real)
-  }
+async function settleHeld(model: Model, real: Real): Promise<void> {
+  while (model.ordered.heldLanes().length > 0) await settleLane(0, 'ack', 0)(model, real)
+  while (model.heldLeases().length > 0) await commands.settle(0, ['ack'], 0)(model, real)
+}
+
+async function drain(subscription: number, model: Model, real: Real): Promise<void> {
+  const owner = model.subscriptions[subscription]!
+  let idlePulls = 0
+  do {
+    const unfinished = owner.unfinished().length
+    await commands.pull(0, subscription, 1_000)(model, real)
+    await settleHeld(model, real)
+    idlePulls = owner.unfinished().length < unfinished ? 0 : idlePulls + 1
+  } while (idlePulls < IDLE_PULLS && owner.unfinished().length > 0)
 }
 
 async function checkBooks(owner: SubscriptionModel, real: Real): Promise<void> {
@@ -119,7 +159,15 @@ async function checkBooks(owner: SubscriptionModel, real: Real): Promise<void> {
   const letters = await process.admin.deadLetters(place, { limit: 10_000 })
   const dead = letters.map(({ event }) => event?.data as number)
   assert.deepEqual(sorted(dead), sorted(owner.letters))
-  const nothing = { backlog: 0, leased: 0, retrying: 0, returned: 0, deadLetters: dead.length }
+  const nothing = {
+    backlog: 0,
+    leased: 0,
+    retrying: 0,
+    returned: 0,
+    parked: 0,
+    blockedKeys: 0,
+    deadLetters: dead.length,
+  }
   assert.partialDeepStrictEqual(await process.state(owner.name), nothing)
   assert.deepEqual(await process.admin.checkIntegrity(), [])
 }

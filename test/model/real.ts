@@ -23,6 +23,12 @@ export interface Ghost {
   readonly grant: Grant
 }
 
+/** Where each message of the log stands, by its data; and the end of each partition. */
+export interface Positions {
+  readonly positions: ReadonlyMap<number, Position>
+  readonly ends: ReadonlyMap<number, number>
+}
+
 /** The store under test, and up to three processes that use it, each opened when it is first needed. */
 export class Real {
   readonly world: World
@@ -64,8 +70,7 @@ export class Real {
     await running?.process.crash()
   }
 
-  /** Where each message of the log stands, by its data; and the end of each partition. */
-  async positions(process: TestProcess): Promise<{ positions: Map<number, Position>; ends: readonly number[] }> {
+  async positions(process: TestProcess): Promise<Positions> {
     const { partitions } = await process.topicState()
     const positions = new Map<number, Position>()
     for (const { partition } of partitions) {
@@ -74,7 +79,7 @@ export class Real {
         positions.set(message.event.data as number, { partition, offset: message.offset })
       }
     }
-    return { positions, ends: partitions.map(({ nextOffset }) => nextOffset) }
+    return { positions, ends: new Map(partitions.map(({ partition, nextOffset }) => [partition, nextOffset])) }
   }
 
   async #runningIn(slot: number): Promise<Running> {

@@ -12,21 +12,30 @@ export interface HeldLease {
   readonly grant: Grant
 }
 
-interface Waiting {
+export interface Waiting {
   readonly kind: 'waiting'
   /** It lies at or beyond the cursor: a move of the cursor passes over it. */
   readonly fresh: boolean
+  /** It waits outside of the log. */
+  readonly setAside: boolean
   readonly notBeforeMs: number
   readonly attempt: number
   readonly crashes: number
 }
 
-type State =
+export type State =
   | Waiting
   | { readonly kind: 'held'; readonly lease: HeldLease }
-  | { readonly kind: 'done' | 'dead' | 'skipped' }
+  | { readonly kind: 'done' | 'dead' | 'skipped' | 'cancelled' }
 
-const FRESH = { kind: 'waiting', fresh: true, notBeforeMs: 0, attempt: 1, crashes: 0 } as const
+export const FRESH = {
+  kind: 'waiting',
+  fresh: true,
+  setAside: false,
+  notBeforeMs: 0,
+  attempt: 1,
+  crashes: 0,
+} as const
 
 /**
  * What one subscription owes: for each message, whether it must still come, from when on, and as which attempt; who
@@ -34,29 +43,30 @@ const FRESH = { kind: 'waiting', fresh: true, notBeforeMs: 0, attempt: 1, crashe
  */
 export class SubscriptionModel {
   readonly name: string
+  readonly ordered: boolean = false
   paused = false
   /** The dead letters, by their messages; a replay can make a message die twice. */
   readonly letters: number[] = []
+  protected readonly states = new Map<number, State>()
   readonly #maxCrashes: number
-  readonly #states = new Map<number, State>()
 
   constructor(name: string, maxCrashes: number) {
     this.name = name
     this.#maxCrashes = maxCrashes
   }
 
-  publish(message: number, notBeforeMs: number): void {
-    this.#states.set(message, { ...FRESH, notBeforeMs })
+  publish(message: number, notBeforeMs: number, _key?: string): void {
+    this.states.set(message, { ...FRESH, notBeforeMs })
   }
 
   /** Checks that every message of the grant was owed just so, and notes who holds it. */
   grant(slot: number, grant: Grant, nowMs: number): void {
     const lease = { slot, grant }
     for (const { event } of grant.messages) {
-      const state = this.#states.get(event.data as number)
+      const state = this.states.get(event.data as number)
       assert.equal(state?.kind, 'waiting', `${this.name}: message ${event.data} came while ${state?.kind}`)
       this.#checkDue(state as Waiting, grant, nowMs)
-      this.#states.set(event.data as number, { kind: 'held', lease })
+      this.states.set(event.data as number, { kind: 'held', lease })
     }
     if (grant.isolated) {
       const suspects = this.heldLeases().filter((held) => held.slot === slot && held.grant.isolated)
@@ -65,31 +75,51 @@ export class SubscriptionModel {
   }
 
   ack(message: number): void {
-    this.#held(message)
-    this.#states.set(message, { kind: 'done' })
+    this.held(message)
+    this.states.set(message, { kind: 'done' })
   }
 
   retry(message: number, dueAtMs: number): void {
-    const { attempt } = this.#held(message)
-    this.#states.set(message, { ...FRESH, attempt: attempt + 1, fresh: false, notBeforeMs: dueAtMs })
+    const { attempt } = this.held(message)
+    this.states.set(message, {
+      ...FRESH,
+      attempt: attempt + 1,
+      fresh: false,
+      setAside: true,
+      notBeforeMs: dueAtMs,
+    })
   }
 
   bury(message: number): void {
     this.letters.push(message)
-    this.#states.set(message, { kind: 'dead' })
+    this.states.set(message, { kind: 'dead' })
+  }
+
+  /** Sets the message aside with nothing counted. */
+  park(message: number, untilMs: number): void {
+    const { attempt, crashes } = this.held(message)
+    this.states.set(message, { ...FRESH, fresh: false, setAside: true, attempt, crashes, notBeforeMs: untilMs })
   }
 
   release(message: number): void {
-    const { attempt, crashes } = this.#held(message)
-    this.#states.set(message, { ...FRESH, fresh: false, attempt, crashes })
+    const { attempt, crashes, setAside } = this.held(message)
+    this.states.set(message, { ...FRESH, fresh: false, setAside, attempt, crashes })
+  }
+
+  /** What `cancel` finds here, and stops. */
+  cancel(message: number): 'waiting' | 'running' | undefined {
+    const { kind } = this.states.get(message)!
+    if (kind !== 'waiting' && kind !== 'held') return undefined
+    this.states.set(message, { kind: 'cancelled' })
+    return kind === 'held' ? 'running' : 'waiting'
   }
 
   /** The slot's session is lost: what it held comes again, from `notBeforeMs` on, or dies. */
   loseSession(slot: number, notBeforeMs: number): void {
-    for (const [message, { attempt, crashes, isolated }] of this.#heldBy(slot)) {
+    for (const [message, { attempt, crashes, isolated, setAside }] of this.#heldBy(slot)) {
       const crashed = crashes + 1
       if (isolated && crashed >= this.#maxCrashes) this.bury(message)
-      else this.#states.set(message, { ...FRESH, fresh: false, notBeforeMs, attempt, crashes: crashed })
+      else this.states.set(message, { ...FRESH, fresh: false, setAside, notBeforeMs, attempt, crashes: crashed })
     }
   }
 
@@ -99,69 +129,71 @@ export class SubscriptionModel {
 
   redrive(message: number): void {
     this.letters.splice(this.letters.indexOf(message), 1)
-    this.#states.set(message, { ...FRESH, fresh: false })
+    this.states.set(message, { ...FRESH, fresh: false, setAside: true })
   }
 
   /** Moves one partition's cursor. `offset` lies within no lease. */
   seek(partition: number, offset: number, positions: ReadonlyMap<number, Position>): void {
     for (const [message, position] of positions) {
       if (position.partition !== partition) continue
-      const state = this.#states.get(message)!
-      if (position.offset >= offset) this.#states.set(message, FRESH)
-      else if (state.kind === 'waiting' && state.fresh) this.#states.set(message, { kind: 'skipped' })
+      const state = this.states.get(message)!
+      if (position.offset >= offset) this.states.set(message, FRESH)
+      else if (state.kind === 'waiting' && state.fresh) this.states.set(message, { kind: 'skipped' })
     }
   }
 
-  isDead(message: number): boolean {
-    return this.#states.get(message)?.kind === 'dead'
+  /** Whether its dead letter can be redriven without the message being anywhere else. */
+  isRedrivable(message: number): boolean {
+    return this.states.get(message)?.kind === 'dead'
   }
 
   /** A message that was released from a lease may be held under another one by now. */
   isHeldUnder(lease: HeldLease, message: number): boolean {
-    const state = this.#states.get(message)
+    const state = this.states.get(message)
     return state?.kind === 'held' && state.lease === lease
   }
 
   heldLeases(): readonly HeldLease[] {
-    const leases = [...this.#states.values()].map((state) => (state.kind === 'held' ? state.lease : undefined))
+    const leases = [...this.states.values()].map((state) => (state.kind === 'held' ? state.lease : undefined))
     return [...new Set(leases.filter((lease) => lease !== undefined))]
   }
 
   /** Whether a pull must find something now: suspects may have to wait for each other, others may not. */
   owesNow(nowMs: number): boolean {
     if (this.paused) return false
-    return [...this.#states.values()].some(
+    return [...this.states.values()].some(
       (state) => state.kind === 'waiting' && state.notBeforeMs <= nowMs && !this.#isSuspect(state),
     )
   }
 
   /** What is neither acknowledged, dead nor passed over. */
   unfinished(): readonly number[] {
-    const open = [...this.#states].filter(([, { kind }]) => kind === 'waiting' || kind === 'held')
+    const open = [...this.states].filter(([, { kind }]) => kind === 'waiting' || kind === 'held')
     return open.map(([message]) => message)
+  }
+
+  protected held(message: number): Grant {
+    const state = this.states.get(message)
+    assert.ok(state?.kind === 'held')
+    return state.lease.grant
   }
 
   #checkDue(owed: Waiting, grant: Grant, nowMs: number): void {
     assert.ok(owed.notBeforeMs <= nowMs, `it came ${owed.notBeforeMs - nowMs} ms early`)
     assert.equal(grant.attempt, owed.attempt)
     assert.equal(grant.crashes, owed.crashes)
+    assert.equal(grant.setAside, owed.setAside)
     assert.equal(grant.failures.length, owed.attempt - 1)
     assert.equal(grant.isolated, this.#isSuspect(owed), 'suspects are isolated, and nothing else is')
-    if (grant.isolated || grant.attempt > 1) assert.equal(grant.messages.length, 1)
+    if (grant.isolated || grant.setAside) assert.equal(grant.messages.length, 1)
   }
 
   #isSuspect({ crashes }: Waiting): boolean {
     return crashes > 0 && crashes + 1 >= this.#maxCrashes
   }
 
-  #held(message: number): Grant {
-    const state = this.#states.get(message)
-    assert.ok(state?.kind === 'held')
-    return state.lease.grant
-  }
-
   #heldBy(slot: number): (readonly [number, Grant])[] {
-    return [...this.#states].flatMap(([message, state]) =>
+    return [...this.states].flatMap(([message, state]) =>
       state.kind === 'held' && state.lease.slot === slot ? [[message, state.lease.grant] as const] : [],
     )
   }

@@ -1,9 +1,18 @@
-import type { AppendGroup, AppendOutcome, AppendReceipt, Engine, StoredEvent, TopicConfig } from '../../src/engine.ts'
+import type {
+  AppendGroup,
+  AppendOptions,
+  AppendOutcome,
+  AppendReceipt,
+  Engine,
+  StoredEvent,
+  TopicConfig,
+} from '../../src/engine.ts'
 import { decodeEvent } from '../../src/message/decode.ts'
 
 /** One call of `append`, for the test to answer. */
 export interface Append {
   readonly groups: readonly AppendGroup[]
+  readonly atomic: boolean
   store(): void
   answer(outcomes: readonly AppendOutcome[]): void
   fail(error: Error): void
@@ -23,6 +32,8 @@ export class FakeEngine {
   underWayMax = 0
   /** Replaces the answer of `ensureTopic`. */
   onEnsureTopic: (config: TopicConfig) => Promise<void> = async () => {}
+  /** Replaces the answer of `appendIn`. */
+  onAppendIn: (group: AppendGroup) => AppendOutcome = (group) => ({ receipts: this.receipts(group) })
   #offset = 0
   #arrived: PromiseWithResolvers<void> = Promise.withResolvers()
 
@@ -32,6 +43,7 @@ export class FakeEngine {
       durable: false,
       multiProcess: false,
       transactionalAppend: options.transactionalAppend ?? false,
+      transactionalHandlers: false,
     }
   }
 
@@ -48,10 +60,10 @@ export class FakeEngine {
         await this.onEnsureTopic(config)
       },
       ensureSubscription: unused,
-      append: (groups) => this.#append(groups),
+      append: (groups, options) => this.#append(groups, options),
       appendIn: async (transaction, group) => {
         this.transactions.push({ transaction, group })
-        return { receipts: this.receipts(group) }
+        return this.onAppendIn(group)
       },
       openSource: unused,
       admin: new Proxy({} as Engine['admin'], { get: () => unused }),
@@ -71,7 +83,7 @@ export class FakeEngine {
     return group.messages.map(() => ({ duplicate: false, partition: 0, offset: this.#offset++ }))
   }
 
-  #append(groups: readonly AppendGroup[]): Promise<readonly AppendOutcome[]> {
+  #append(groups: readonly AppendGroup[], { atomic = false }: AppendOptions = {}): Promise<readonly AppendOutcome[]> {
     const { promise, resolve, reject } = Promise.withResolvers<readonly AppendOutcome[]>()
     this.underWay++
     this.underWayMax = Math.max(this.underWayMax, this.underWay)
@@ -84,7 +96,7 @@ export class FakeEngine {
       this.underWay--
       reject(error)
     }
-    this.appends.push({ groups, store, answer, fail })
+    this.appends.push({ groups, atomic, store, answer, fail })
     this.#arrived.resolve()
     this.#arrived = Promise.withResolvers()
     if (this.automatic) setImmediate(store)

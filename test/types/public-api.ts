@@ -2,8 +2,23 @@
  * Compiled, never run: the types that a user meets. Each `@ts-expect-error` fails the build when the line below it
  * compiles after all.
  */
+import type { DatabaseSync } from 'node:sqlite'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
-import { type DeliveredEvent, type Duration, type Post, queue, type Serialized, topic } from 'posthorn'
+import {
+  type BatchContext,
+  type DeliveredEvent,
+  type DeliveryContext,
+  type Duration,
+  isOutage,
+  message,
+  type Post,
+  type Published,
+  queue,
+  type Serialized,
+  type SubscribeOptions,
+  topic,
+} from 'posthorn'
+import type Stripe from 'stripe'
 import { z } from 'zod'
 
 type Equal<Left, Right> =
@@ -77,6 +92,32 @@ export async function publishingMany(): Promise<void> {
   await post.publishAll(readings, ['1'], { id: 'same' })
 }
 
+export async function publishingTogether(tx: DatabaseSync): Promise<void> {
+  const published = await post.publishAll([
+    message(signups, { userId: 'u1', at: 0 }, { id: 'u1', priority: 'high' }),
+    message(readings, '21.5', { delay: '5s' }),
+  ])
+  proves<Equal<typeof published, readonly Published[]>>()
+  const none = await post.publishAll([])
+  proves<Equal<typeof none, readonly Published[]>>()
+  const publications = [message(plain, { total: 3, paidAt: new Date(0) })]
+  await post.publishAll(publications, { tx })
+  await post.publish(plain, { total: 3, paidAt: new Date(0) }, { priority: 'low' })
+  await post.publishAll(readings, ['1'], { priority: 'low' })
+  // @ts-expect-error: userId is text
+  message(signups, { userId: 1, at: 0 })
+  // @ts-expect-error: message takes the schema's input
+  message(readings, { degrees: 3 })
+  // @ts-expect-error: the transaction is that of the whole call
+  message(readings, '1', { tx })
+  // @ts-expect-error: no such priority
+  message(readings, '1', { priority: 'urgent' })
+  // @ts-expect-error: a payload without its topic
+  await post.publishAll(['1', '2'])
+  // @ts-expect-error: options of a single message
+  await post.publishAll(publications, { delay: '5s' })
+}
+
 export function subscribing(): void {
   post.subscribe(signups, 'mail', async (event, { signal, attempt }) => {
     proves<Equal<typeof event.data.userId, string>>()
@@ -127,10 +168,106 @@ export function subscribingWrongly(): void {
   post.subscribe(signups, 'mail', () => {}, { batch: { wait: '1s' } })
 }
 
+export function limiting(): void {
+  post.subscribe(signups, 'fair', () => {}, {
+    ordered: { onExhausted: 'block' },
+    maxParked: 1_000,
+    rateLimit: [
+      { limit: 500, per: '1s' },
+      { limit: 10, per: '1m', burst: 5, by: (event) => event.data.userId },
+    ],
+    maxInFlight: { limit: 3, by: (event) => event.data.plan },
+    breaker: { isOutage: (error) => isOutage(error) || error instanceof TypeError, probe: { delay: '1s' } },
+  })
+  post.subscribe(readings, () => {}, { rateLimit: { limit: 5, per: '1s', by: ({ data }) => data.degrees.toFixed() } })
+  post.subscribe(readings, (events) => events.length, {
+    batch: { size: 5 },
+    maxInFlight: [{ limit: 5, by: ({ data }) => data.degrees.toFixed() }],
+  })
+  post.subscribe(
+    signups,
+    'both',
+    (event, { tx }) => {
+      proves<Equal<typeof event.data.at, string>>()
+      tx.exec('')
+    },
+    { transactional: true, rateLimit: { limit: 5, per: '1s', by: (event) => event.data.userId } },
+  )
+  const shared: SubscribeOptions = { concurrency: 3, ordered: true, breaker: true, maxInFlight: 5 }
+  post.subscribe(signups, 'shared', (event) => event.data.userId, shared)
+  const byUser: SubscribeOptions<{ readonly userId: string }> = {
+    rateLimit: { limit: 5, per: '1s', by: (event) => event.data.userId },
+  }
+  post.subscribe(signups, 'by-user', () => {}, byUser)
+  // @ts-expect-error: plain has no userId
+  post.subscribe(plain, 'by-user', () => {}, byUser)
+  // @ts-expect-error: no such property of the payload
+  post.subscribe(signups, 'fair', () => {}, { rateLimit: { limit: 5, per: '1s', by: (event) => event.data.email } })
+  // @ts-expect-error: a bucket is text
+  post.subscribe(readings, () => {}, { maxInFlight: { limit: 5, by: (event) => event.data.degrees } })
+  // @ts-expect-error: a rate has a time
+  post.subscribe(readings, () => {}, { rateLimit: { limit: 5 } })
+  // @ts-expect-error: no such end
+  post.subscribe(readings, () => {}, { ordered: { onExhausted: 'wait' } })
+}
+
+export function transacting(): void {
+  post.subscribe(
+    signups,
+    'accounts',
+    async (event, context) => {
+      proves<Equal<typeof context.tx, DatabaseSync>>()
+      context.tx.prepare('INSERT INTO accounts VALUES (?)').run(event.data.userId)
+      await post.publish(readings, '1', { tx: context.tx })
+      // @ts-expect-error: its results could not be stored
+      await context.step('charge', () => 1)
+    },
+    { transactional: true },
+  )
+  post.subscribe(readings, (event, { tx }) => tx.prepare('').run(event.data.degrees), { transactional: true })
+  // @ts-expect-error: without the option there is no transaction
+  post.subscribe(signups, 'accounts', (_event, context) => context.tx)
+  // @ts-expect-error: a transaction holds one message
+  post.subscribe(signups, 'accounts', () => {}, { transactional: true, batch: { size: 5 } })
+}
+
+export async function stepping({ step, idempotencyKey }: DeliveryContext, stripe: Stripe): Promise<void> {
+  proves<Equal<typeof idempotencyKey, string>>()
+  const paid = await step('charge', async ({ signal, attempt, idempotencyKey: key }) => {
+    proves<Equal<[typeof signal, typeof attempt, typeof key], [AbortSignal, number, string]>>()
+    return { id: 'ch_1', at: new Date(0) }
+  })
+  proves<Equal<typeof paid, { readonly id: string; readonly at: string }>>()
+  const count = await step('count', () => 3, { timeout: '5s', retry: { attempts: 3, backoff: { delay: '1s' } } })
+  proves<Equal<typeof count, number>>()
+  await step('mail', async () => {})
+  // What follows a step without a result is reached.
+  proves<Equal<typeof paid.id, string>>()
+  const customer = await step('customer', ({ idempotencyKey: key }) =>
+    stripe.customers.create({ email: 'a@b.c' }, { idempotencyKey: key }),
+  )
+  proves<Equal<typeof customer.id, string>>()
+  // @ts-expect-error: no such option
+  await step('mail', () => 1, { timout: '5s' })
+  // @ts-expect-error: a retry says how often
+  await step('mail', () => 1, { retry: { backoff: { delay: '1s' } } })
+}
+
+// @ts-expect-error: batch handlers have no steps
+export const batchStep = (context: BatchContext): unknown => context.step
+
+export async function operating(): Promise<void> {
+  const { delayed, waiting, running } = await post.admin.cancel(signups, 'u1')
+  proves<Equal<typeof delayed | typeof waiting | typeof running, number>>()
+  const [state] = await post.admin.subscriptions()
+  proves<Equal<NonNullable<typeof state>['breakers'][number]['state'], 'open' | 'half-open' | 'ramping'>>()
+}
+
 export const durations: Duration[] = [5, '5ms', '1.5s', '10m', '2h', '7d']
 // @ts-expect-error: no such unit
 export const inWeeks: Duration = '2w'
 
+proves<Equal<Serialized<void>, void>>()
 proves<Equal<Serialized<string | null>, string | null>>()
 proves<Equal<Serialized<Date[]>, readonly string[]>>()
 proves<Equal<Serialized<[number, Date]>, readonly [number, string]>>()

@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Post } from 'posthorn'
-import { userSignedUp } from '../events.ts'
 
 const LOOK_EVERY_MS = 200
 
@@ -19,6 +18,7 @@ export class BacklogWatch {
   readonly backlogs = new Map<string, Backlog>()
   readonly #post: Post
   readonly #closed = new AbortController()
+  #open: readonly string[] = []
   #round: Promise<void> = Promise.resolve()
 
   constructor(post: Post) {
@@ -33,6 +33,11 @@ export class BacklogWatch {
     return [...this.backlogs.values()].reduce((sum, { waiting }) => sum + waiting, 0)
   }
 
+  describeBreakers(): string {
+    if (this.#open.length === 0) return 'and no breaker is open'
+    return `and the breaker of ${this.#open.join(' and ')} is open`
+  }
+
   async #look(): Promise<void> {
     while (!this.#closed.signal.aborted) {
       await this.refresh()
@@ -41,8 +46,10 @@ export class BacklogWatch {
   }
 
   async refresh(): Promise<void> {
-    for (const state of await this.#post.admin.subscriptions(userSignedUp.name)) {
-      const waiting = state.backlog + state.leased + state.retrying + state.returned
+    const states = await this.#post.admin.subscriptions()
+    this.#open = states.filter(({ breakers }) => breakers.length > 0).map(({ subscription }) => subscription)
+    for (const state of states) {
+      const waiting = state.backlog + state.leased + state.retrying + state.returned + state.parked
       const before = this.backlogs.get(state.subscription)
       this.backlogs.set(state.subscription, {
         subscription: state.subscription,
@@ -54,10 +61,11 @@ export class BacklogWatch {
     }
   }
 
-  /** Resolves with whether everything was drained within `withinMs`. */
-  async drained(withinMs: number): Promise<boolean> {
+  /** Resolves with whether everything, or all of one subscription, was drained within `withinMs`. */
+  async drained(withinMs: number, subscription?: string): Promise<boolean> {
     const giveUpAt = performance.now() + withinMs
-    for (await this.refresh(); this.waiting > 0; await this.refresh()) {
+    const waiting = () => (subscription === undefined ? this.waiting : (this.backlogs.get(subscription)?.waiting ?? 0))
+    for (await this.refresh(); waiting() > 0; await this.refresh()) {
       if (performance.now() > giveUpAt) return false
       await sleep(LOOK_EVERY_MS)
     }

@@ -2,7 +2,9 @@
  * The experiment: sign-ups within the request and through Posthorn, with all services up and with the mail server
  * down, and then the question whether every sign-up that the API accepted has reached every service.
  */
-import type { Post } from 'posthorn'
+import { message, type Post } from 'posthorn'
+import { readAccounts } from '../accounts.ts'
+import { accountChanged } from '../events.ts'
 import { BacklogWatch } from './backlog.ts'
 import { type Mode, type Outcome, signUp } from './client.ts'
 import { closedLoad, openLoad } from './load.ts'
@@ -43,8 +45,15 @@ const serviceOf: Readonly<Record<string, string>> = {
 export interface Result {
   readonly phases: readonly Phase[]
   readonly deliveries: readonly Delivery[]
+  readonly accounts: Accounts
   /** What must not have happened; empty when all is well. */
   readonly problems: readonly string[]
+}
+
+interface Accounts {
+  /** Accounts that were created, then verified, then charged, each once. */
+  readonly inOrder: number
+  readonly others: number
 }
 
 interface Site {
@@ -52,6 +61,7 @@ interface Site {
   /** The URL by which the stand-ins are broken, repaired and questioned. */
   readonly control: string
   readonly post: Post
+  readonly file: string
 }
 
 export async function runExperiment(site: Site, scale: Scale): Promise<Result> {
@@ -63,8 +73,10 @@ export async function runExperiment(site: Site, scale: Scale): Promise<Result> {
     await control(site, 'PUT', '/email/broken')
     const outage = [await runSync(site, scale, true), await runAsync(site, scale, true)]
     await watch.refresh()
-    console.log(`4. The mail server is back: ${watch.waiting} deliveries are waiting.`)
+    console.log(`4. The mail server is back: ${watch.waiting} deliveries are waiting, ${watch.describeBreakers()}.`)
     await control(site, 'DELETE', '/email/broken')
+    await watch.drained(DRAIN_MS_MAX, 'account-status')
+    await finishAccounts(site)
     return await settle(site, watch, [...healthy, ...outage])
   } finally {
     await watch.close()
@@ -113,12 +125,30 @@ function sender(port: number, mode: Mode, title: string, step: () => void) {
   }
 }
 
+// Everybody verifies and pays, while the emails are catching up.
+async function finishAccounts({ post, file }: Site): Promise<void> {
+  const users = [...readAccounts(file).keys()]
+  for (const userId of users) {
+    await post.publishAll([
+      message(accountChanged, { userId, change: 'verified' }),
+      message(accountChanged, { userId, change: 'charged' }),
+    ])
+  }
+}
+
+function countAccounts({ file }: Site): Accounts {
+  const histories = [...readAccounts(file).values()]
+  const inOrder = histories.filter((changes) => changes.join() === 'created,verified,charged').length
+  return { inOrder, others: histories.length - inOrder }
+}
+
 async function settle(site: Site, watch: BacklogWatch, phases: readonly Phase[]): Promise<Result> {
   const repairedAt = performance.now()
   const drained = await watch.drained(DRAIN_MS_MAX)
   const served = (await control(site, 'GET', '/served')) as Record<string, Record<string, number>>
   const accepted = acceptedAddresses(phases.flatMap(({ outcomes, warmUp }) => [...warmUp, ...outcomes]))
-  const deliveries = [...watch.backlogs.values()].map((backlog): Delivery => {
+  const services = [...watch.backlogs.values()].filter(({ subscription }) => serviceOf[subscription] !== undefined)
+  const deliveries = services.map((backlog): Delivery => {
     const times = served[serviceOf[backlog.subscription] ?? ''] ?? {}
     const reached = accepted.filter((email) => times[email] !== undefined)
     return {
@@ -130,7 +160,10 @@ async function settle(site: Site, watch: BacklogWatch, phases: readonly Phase[])
       repeated: reached.reduce((sum, email) => sum + times[email]! - 1, 0),
     }
   })
-  return { phases, deliveries, problems: findProblems(phases, deliveries, drained) }
+  const accounts = countAccounts(site)
+  const problems = findProblems(phases, deliveries, drained)
+  if (accounts.others > 0) problems.push(`${accounts.others} accounts were changed out of order, or not once.`)
+  return { phases, deliveries, accounts, problems }
 }
 
 /** Whoever was told that the sign-up succeeded is to be served by all four services. */

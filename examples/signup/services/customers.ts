@@ -15,9 +15,10 @@ function standIn(baseUrl: string | undefined): Stripe.StripeConfig {
   return { host: hostname, port, protocol: protocol === 'http:' ? 'http' : 'https' }
 }
 
-/** Creates the Stripe customer. A repetition with the same key returns the customer that exists. */
-export async function createCustomer(user: NewUser, { idempotencyKey, signal }: CallOptions): Promise<void> {
+/** Creates the Stripe customer and returns its id. A repetition with the same key returns the one that exists. */
+export async function createCustomer(user: NewUser, { idempotencyKey, signal }: CallOptions): Promise<string> {
   signal.throwIfAborted()
   const parameters = { email: user.email, name: user.name, metadata: { user_id: user.userId } }
-  await stripe.customers.create(parameters, { idempotencyKey })
+  const customer = await stripe.customers.create(parameters, { idempotencyKey })
+  return customer.id
 }

@@ -3,18 +3,21 @@ import { userSignedUp } from '../events.ts'
 import { createCustomer } from '../services/customers.ts'
 
 /**
- * Money is near: the event's id is Stripe's idempotency key, so that a repetition after a crash creates no second
- * customer. Stripe keeps these keys for a day, and the attempts end well before that.
+ * Money is near. The step keeps the customer's id once Stripe has answered, so that whatever fails after it, however
+ * much later, creates no second customer. Between Stripe's answer and its keeping a crash may fall: then the step runs
+ * again under the same idempotency key, which Stripe remembers for a day.
  */
 export function subscribeCreateCustomer(post: Post): Subscription {
   return post.subscribe(
     userSignedUp,
     'create-customer',
-    async (event, { signal }) => createCustomer(event.data, { idempotencyKey: event.id, signal }),
+    async (event, context) => {
+      await context.step('create-customer', (step) => createCustomer(event.data, step))
+    },
     {
       concurrency: 100,
       timeout: '15s',
-      retry: { attempts: 50, backoff: { type: 'exponential', delay: '500ms', max: '10m', jitter: 'full' } },
+      breaker: true,
     },
   )
 }

@@ -3,8 +3,9 @@ import { userSignedUp } from '../events.ts'
 import { sendWelcomeEmail } from '../services/email.ts'
 
 /**
- * A mail server may be down for long, and an email is still welcome hours later: many attempts. Their delays are
- * short so that this example's outage ends while you watch; in production, let them grow to minutes.
+ * A mail server may be down for long. The breaker then stops trying, so that no email uses up its attempts on it, and
+ * looks now and then whether it is back; here within 4 seconds, so that you need not wait. The rate limit is what a
+ * mail provider would ask for: whatever has piled up meanwhile, it gets no more than 300 a second.
  */
 export function subscribeWelcomeEmail(post: Post): Subscription {
   return post.subscribe(
@@ -14,7 +15,8 @@ export function subscribeWelcomeEmail(post: Post): Subscription {
     {
       concurrency: 200,
       timeout: '30s',
-      retry: { attempts: 1_000, backoff: { type: 'exponential', delay: '4s', max: '8s', jitter: 'full' } },
+      breaker: { probe: { delay: '500ms', max: '4s' } },
+      rateLimit: { limit: 300, per: '1s', burst: 10 },
     },
   )
 }

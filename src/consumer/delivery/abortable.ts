@@ -3,6 +3,8 @@
  * the most expensive part of a delivery.
  */
 export class Abortable {
+  /** Which of its consumer's runs it is, in the order of their starts, where a breaker goes by it. */
+  runNumber = 0
   #controller: AbortController | undefined = undefined
   #aborted = false
   #reason: unknown = undefined

@@ -1,5 +1,6 @@
 import type { Failure, StoredEvent } from '../../engine.ts'
 import { PosthornError } from '../../errors.ts'
+import type { Item } from '../fetching/supply.ts'
 import type { ConsumerSettings } from '../settings.ts'
 import type { GrantLedger } from '../settlement/grant-ledger.ts'
 import { Abortable } from './abortable.ts'
@@ -35,14 +36,9 @@ export interface EventDetails {
   readonly failures: readonly Failure[]
 }
 
-export interface BatchItem {
-  readonly ledger: GrantLedger
-  readonly index: number
-}
-
 /** Some messages on their way through a batch handler. */
 export class BatchDelivery extends Abortable implements BatchContext {
-  readonly items: readonly BatchItem[]
+  readonly items: readonly Item[]
   readonly deadline: number
   /** What failed by itself, by index of the item; the rest shares the handler's outcome. */
   readonly failed = new Map<number, unknown>()
@@ -50,7 +46,7 @@ export class BatchDelivery extends Abortable implements BatchContext {
   #handed: readonly (StoredEvent | undefined)[]
   #indexes: Map<StoredEvent, number> | undefined
 
-  constructor(items: readonly BatchItem[], settings: ConsumerSettings, deadline: number) {
+  constructor(items: readonly Item[], settings: ConsumerSettings, deadline: number) {
     super()
     this.items = items
     this.deadline = deadline
@@ -71,6 +67,11 @@ export class BatchDelivery extends Abortable implements BatchContext {
 
   holds(ledger: GrantLedger): boolean {
     return this.items.some((item) => item.ledger === ledger)
+  }
+
+  // One cancelled message does not stop the others of its batch.
+  includes(): boolean {
+    return false
   }
 
   get attempt(): number {

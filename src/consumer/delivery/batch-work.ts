@@ -5,11 +5,11 @@
  */
 import type { StoredEvent } from '../../engine.ts'
 import type { Timer } from '../../environment/index.ts'
+import type { Item } from '../fetching/supply.ts'
 import type { BatchHandler, CheckEvent } from '../settings.ts'
 import { isInstance } from '../settlement/failure.ts'
-import type { GrantLedger } from '../settlement/grant-ledger.ts'
 import { InvalidEvent } from '../settlement/verdict.ts'
-import { BatchDelivery, type BatchItem } from './batch-delivery.ts'
+import { BatchDelivery } from './batch-delivery.ts'
 import type { Work } from './runner.ts'
 import { checkedEvent } from './single-work.ts'
 import type { WorkTools } from './work-tools.ts'
@@ -29,15 +29,15 @@ export class BatchWork implements Work<BatchDelivery> {
   }
 
   next(nowMs: number, running: number): BatchDelivery | undefined {
-    const { buffer } = this.#tools
-    if (buffer.held)
+    const { supply } = this.#tools
+    if (supply.held)
       return this.#batch(
-        this.#items(nowMs, 1, () => buffer.takeSuspect(running)),
+        this.#items(nowMs, 1, () => supply.takeSuspect(running)),
         nowMs,
       )
     while (this.#due()) {
       const batch = this.#batch(
-        this.#items(nowMs, this.#size, () => buffer.take()),
+        this.#items(nowMs, this.#size, () => supply.take()),
         nowMs,
       )
       if (batch !== undefined) return batch
@@ -88,10 +88,11 @@ export class BatchWork implements Work<BatchDelivery> {
   }
 
   #due(): boolean {
-    const { buffer, environment } = this.#tools
-    const oldestMs = buffer.oldestArrivedAtMs
+    const { supply, environment } = this.#tools
+    supply.prepare()
+    const oldestMs = supply.oldestArrivedAtMs
     if (oldestMs === undefined) return false
-    if (buffer.count >= this.#size || buffer.full) return true
+    if (supply.count >= this.#size || supply.full) return true
     const leftMs = oldestMs + this.#waitMs - environment.clock.elapsedMs()
     if (leftMs > 0 && this.#timer === undefined) this.#wakeIn(leftMs)
     return leftMs <= 0
@@ -104,18 +105,17 @@ export class BatchWork implements Work<BatchDelivery> {
     })
   }
 
-  #items(nowMs: number, countMax: number, take: () => GrantLedger | undefined): BatchItem[] {
-    const items: BatchItem[] = []
+  #items(nowMs: number, countMax: number, take: () => Item | undefined): Item[] {
+    const items: Item[] = []
     while (items.length < countMax) {
-      const ledger = take()
-      if (ledger === undefined) break
-      const index = ledger.next - 1
-      if (!this.#tools.finisher.expire(ledger, index, nowMs)) items.push({ ledger, index })
+      const item = take()
+      if (item === undefined) break
+      if (!this.#tools.finisher.expire(item.ledger, item.index, nowMs)) items.push(item)
     }
     return items
   }
 
-  #batch(items: readonly BatchItem[], nowMs: number): BatchDelivery | undefined {
+  #batch(items: readonly Item[], nowMs: number): BatchDelivery | undefined {
     if (items.length === 0) return undefined
     return new BatchDelivery(items, this.#tools.settings, nowMs + this.#tools.settings.timeoutMs)
   }

@@ -1,13 +1,17 @@
-import type { Failure } from '../../engine.ts'
-import type { ConsumerSettings } from '../settings.ts'
+import type { Failure, LeaseId } from '../../engine.ts'
+import type { Serialized } from '../../message/serialized.ts'
+import type { Item } from '../fetching/supply.ts'
 import type { GrantLedger } from '../settlement/grant-ledger.ts'
 import { Abortable } from './abortable.ts'
+import { idempotencyKeyOf } from './idempotency-key.ts'
+import type { StepContext, StepOptions } from './step-options.ts'
+import { Steps, type StepTools } from './steps.ts'
 
 /** What a handler is told about the delivery at hand: its second argument. */
 export interface DeliveryContext {
   /**
    * Aborts when the handler outran its timeout (POSTHORN_HANDLER_TIMEOUT), when the lease was lost
-   * (POSTHORN_LEASE_LOST), or when the connection closes and the time for draining is over (POSTHORN_CLOSED). What
+   * (POSTHORN_LEASE_LOST), when the message was cancelled (POSTHORN_CANCELLED), or when the connection closes and the time for draining is over (POSTHORN_CLOSED). What
    * the handler does afterwards has no effect on the message, except that it may still finish while closing.
    */
   readonly signal: AbortSignal
@@ -23,7 +27,39 @@ export interface DeliveryContext {
   readonly failures: readonly Failure[]
   /** When the handler must be done, in milliseconds since the epoch. */
   readonly deadline: number
+  /**
+   * Names this message for this subscription: the same in every attempt and process, after a replay or a redrive too,
+   * and another one for every other message. At most 255 characters, fit for an HTTP header such as `Idempotency-Key`.
+   */
+  readonly idempotencyKey: string
+  /**
+   * Runs a part of the handler once: its result is stored, and when the message is delivered again, after a failure
+   * further down or the death of the process, the step resolves with the stored result and `work` is not called.
+   *
+   *     const charge = await step('charge', ({ idempotencyKey }) => payments.charge(order, { idempotencyKey }))
+   *     await step('receipt', () => mailer.send(receiptFor(charge)))
+   *
+   * Resolves once the result is on stable storage, with what JSON makes of it, the first time too; at most 1 MiB. When
+   * `work` throws, so does the step, and nothing is stored (`Discard` and `RetryAfter` mean what they always mean). The
+   * process may die between the effect and its storing, so that the next attempt runs `work` once more: the step's
+   * `idempotencyKey` lets a service recognise that. Results are kept until the message is acknowledged; a dead letter
+   * keeps them, so that a redrive goes on where it stopped. Steps may run side by side.
+   *
+   * Names have 1 to 200 characters. Rejects with POSTHORN_STEP_CONFLICT when the handler has begun a step of this name
+   * already, POSTHORN_STEP_TIMEOUT, POSTHORN_INVALID_OPTION, POSTHORN_LEASE_LOST when the message is somebody else's by
+   * now, and POSTHORN_UNSERIALIZABLE_STEP when the result has no form in JSON: the effect has happened then, and later
+   * attempts do not repeat it but fail with the same, until the dead letter is redriven.
+   */
+  step<Result>(
+    this: void,
+    name: string,
+    work: (context: StepContext) => Result,
+    options?: StepOptions,
+  ): Promise<Serialized<Awaited<Result>>>
 }
+
+/** Of the step of a delivery, without the types that only its callers know. */
+type UntypedStep = (name: string, work: (context: StepContext) => unknown, options?: StepOptions) => Promise<never>
 
 /** One message on its way through a handler. */
 export class Delivery extends Abortable implements DeliveryContext {
@@ -31,18 +67,23 @@ export class Delivery extends Abortable implements DeliveryContext {
   /** Of the message within its grant. */
   readonly index: number
   readonly deadline: number
-  readonly #settings: ConsumerSettings
+  readonly #tools: StepTools
+  #steps: Steps | undefined = undefined
 
-  constructor(ledger: GrantLedger, index: number, settings: ConsumerSettings, deadline: number) {
+  constructor(ledger: GrantLedger, index: number, tools: StepTools, deadline: number) {
     super()
     this.ledger = ledger
     this.index = index
     this.deadline = deadline
-    this.#settings = settings
+    this.#tools = tools
   }
 
   holds(ledger: GrantLedger): boolean {
     return this.ledger === ledger
+  }
+
+  includes({ ledger, index }: Item): boolean {
+    return this.ledger === ledger && this.index === index
   }
 
   get attempt(): number {
@@ -54,11 +95,11 @@ export class Delivery extends Abortable implements DeliveryContext {
   }
 
   get topic(): string {
-    return this.#settings.topic
+    return this.#tools.settings.topic
   }
 
   get subscription(): string {
-    return this.#settings.subscription
+    return this.#tools.settings.subscription
   }
 
   get partition(): number {
@@ -71,5 +112,35 @@ export class Delivery extends Abortable implements DeliveryContext {
 
   get failures(): readonly Failure[] {
     return this.ledger.grant.failures
+  }
+
+  get lease(): LeaseId {
+    return this.ledger.grant.lease
+  }
+
+  get idempotencyKey(): string {
+    return idempotencyKeyOf(...this.#identity())
+  }
+
+  idempotencyKeyFor(step: string): string {
+    return idempotencyKeyOf(...this.#identity(), step)
+  }
+
+  /** A function of its own, so that handlers can take it out of their context. */
+  get step(): UntypedStep {
+    this.#steps ??= new Steps(this, this.#tools)
+    const steps = this.#steps
+    return (name, work, options) => steps.run(name, work, options) as Promise<never>
+  }
+
+  /** The store may have results of its steps. */
+  get hasSteps(): boolean {
+    return this.#steps?.kept === true
+  }
+
+  // Ids are chosen for one topic, and sources tell apart who chose them.
+  #identity(): readonly string[] {
+    const { source, id } = this.ledger.message(this.index).event
+    return [this.topic, this.subscription, source, id]
   }
 }

@@ -1,8 +1,7 @@
 import type { StoredEvent } from '../../engine.ts'
-import type { GrantBuffer } from '../fetching/buffer.ts'
-import type { CheckEvent, ConsumerSettings, Handle, SingleHandler } from '../settings.ts'
+import type { Item, Supply } from '../fetching/supply.ts'
+import type { CheckEvent, Handle, SingleHandler } from '../settings.ts'
 import type { Finisher } from '../settlement/finisher.ts'
-import type { GrantLedger } from '../settlement/grant-ledger.ts'
 import { InvalidEvent } from '../settlement/verdict.ts'
 import { Delivery } from './delivery.ts'
 import type { Work } from './runner.ts'
@@ -12,16 +11,16 @@ import type { WorkTools } from './work-tools.ts'
 export class SingleWork implements Work<Delivery> {
   readonly #tools: WorkTools
   // Read for every delivery.
-  readonly #settings: ConsumerSettings
-  readonly #buffer: GrantBuffer
+  readonly #timeoutMs: number
+  readonly #supply: Supply
   readonly #finisher: Finisher
   readonly #handle: Handle
   readonly #checkEvent: CheckEvent | undefined
 
   constructor(tools: WorkTools, handler: SingleHandler) {
     this.#tools = tools
-    this.#settings = tools.settings
-    this.#buffer = tools.buffer
+    this.#timeoutMs = tools.settings.timeoutMs
+    this.#supply = tools.supply
     this.#finisher = tools.finisher
     this.#handle = handler.handle
     this.#checkEvent = handler.checkEvent
@@ -29,10 +28,10 @@ export class SingleWork implements Work<Delivery> {
 
   next(nowMs: number, running: number): Delivery | undefined {
     for (;;) {
-      const ledger = this.#buffer.held ? this.#buffer.takeSuspect(running) : this.#buffer.take()
-      if (ledger === undefined) return undefined
-      const index = ledger.next - 1
-      if (!this.#finisher.expire(ledger, index, nowMs)) return this.#delivery(ledger, index, nowMs)
+      const item = this.#supply.held ? this.#supply.takeSuspect(running) : this.#supply.take()
+      if (item === undefined) return undefined
+      if (this.#finisher.expire(item.ledger, item.index, nowMs)) continue
+      return this.delivery(item, nowMs + this.#timeoutMs)
     }
   }
 
@@ -43,7 +42,9 @@ export class SingleWork implements Work<Delivery> {
   }
 
   succeeded(delivery: Delivery): void {
-    this.#finisher.ack(delivery.ledger, delivery.index)
+    const { ledger, index } = delivery
+    if (delivery.hasSteps) ledger.forgetSteps(index)
+    this.#finisher.ack(ledger, index)
   }
 
   failed(delivery: Delivery, thrown: unknown, nowMs: number): void {
@@ -67,8 +68,8 @@ export class SingleWork implements Work<Delivery> {
     this.#tools.onStarted()
   }
 
-  #delivery(ledger: GrantLedger, index: number, nowMs: number): Delivery {
-    return new Delivery(ledger, index, this.#settings, nowMs + this.#settings.timeoutMs)
+  protected delivery({ ledger, index }: Item, deadline: number): Delivery {
+    return new Delivery(ledger, index, this.#tools, deadline)
   }
 
   #checkAndHandle(checkEvent: CheckEvent, event: StoredEvent, delivery: Delivery): unknown {

@@ -1,14 +1,11 @@
-import type { Environment } from '../../environment/index.ts'
-import type { GrantBuffer } from '../fetching/buffer.ts'
-import type { ConsumerSettings } from '../settings.ts'
+import type { Supply } from '../fetching/supply.ts'
 import type { Finisher } from '../settlement/finisher.ts'
 import type { Overrun } from './overrun.ts'
+import type { StepTools } from './steps.ts'
 
 /** What single and batch handlers work with alike. */
-export interface WorkTools {
-  readonly settings: ConsumerSettings
-  readonly environment: Environment
-  readonly buffer: GrantBuffer
+export interface WorkTools extends StepTools {
+  readonly supply: Supply
   readonly finisher: Finisher
   readonly overrun: Overrun
   /** Something left the buffer. */

@@ -2,96 +2,112 @@
  * Messages that were granted and not started, in the order in which their grants came. Suspects (isolated grants) wait
  * apart from the others.
  *
- * Invariants: `count` and `bytes` are the number and the size of the ordinary messages that wait, and `ledgers` holds no
- * exhausted or lost ledger.
- * Ordinary messages are handed out only while no suspect waits or is exclusive; a suspect only when nothing runs.
- * From then on it is exclusive, until `endExclusive`: it is settled for good, or its lease is lost and its handler
- * has ended. So a process that dies while a suspect runs, or before its settlement is recorded, dies with it alone.
+ * Invariants: `count` and `#bytes` are the number and the size of the ordinary messages that wait. A stretch is a part
+ * of a ledger that waits as a whole; none is empty or of a lost ledger. Messages that were cancelled are not counted
+ * from then on, and passed over when their turn comes.
  */
 import type { GrantLedger } from '../settlement/grant-ledger.ts'
+import type { Intake, Item } from './supply.ts'
+import { Suspects } from './suspects.ts'
 
 // A batch of many large messages would otherwise be limited by their number alone.
-const BYTES_MAX = 16 * 1024 * 1024
+export const BUFFERED_BYTES_MAX = 16 * 1024 * 1024
 
-export class GrantBuffer {
+interface Stretch {
+  readonly ledger: GrantLedger
+  next: number
+  readonly end: number
+}
+
+export class GrantBuffer implements Intake {
   /** Ordinary messages that wait. */
   count = 0
+  readonly blocked = 0
   /** Their size in the store. */
   #bytes = 0
-  #ordinary: GrantLedger[] = []
-  #suspects: GrantLedger[] = []
-  #exclusive: GrantLedger | undefined
+  #stretches: Stretch[] = []
+  readonly #suspects = new Suspects()
 
   add(ledger: GrantLedger): void {
-    if (ledger.grant.isolated) {
-      this.#suspects.push(ledger)
-      return
-    }
-    this.#ordinary.push(ledger)
-    this.count += ledger.waiting
-    this.#bytes += ledger.waiting * ledger.messageBytes
+    if (ledger.grant.isolated) this.#suspects.add({ ledger, index: 0 })
+    else this.#stretches.push(this.#countIn({ ledger, next: 0, end: ledger.grant.messages.length }))
   }
 
-  /** Whether ordinary messages have to wait because of a suspect. */
   get held(): boolean {
-    return this.#exclusive !== undefined || this.#suspects.length > 0
+    return this.#suspects.held
   }
 
-  get empty(): boolean {
-    return this.count === 0 && this.#suspects.length === 0
+  get ahead(): number {
+    return this.count
   }
 
-  /** As many bytes wait as may: what is there is to be started before more is fetched. */
   get full(): boolean {
-    return this.#bytes >= BYTES_MAX
+    return this.#bytes >= BUFFERED_BYTES_MAX
   }
 
-  /** When the oldest ordinary message that waits was granted, by `Clock.elapsedMs`. Undefined when there is none. */
   get oldestArrivedAtMs(): number | undefined {
-    return this.#ordinary[0]?.arrivedAtMs
+    return this.count === 0 ? undefined : this.#stretches[0]?.ledger.arrivedAtMs
   }
 
-  /** The ledger of the next message to start, whose `next` now points behind it. */
-  take(): GrantLedger | undefined {
-    const ledger = this.#ordinary[0]
-    if (ledger === undefined) return undefined
-    this.#countOut(1, ledger)
-    ledger.next++
-    if (ledger.next === ledger.grant.messages.length) this.#ordinary.shift()
-    return ledger
+  take(): Item | undefined {
+    for (;;) {
+      const stretch = this.#stretches[0]
+      if (stretch === undefined) return undefined
+      const { ledger } = stretch
+      const index = stretch.next++
+      if (stretch.next === stretch.end) this.#stretches.shift()
+      if (!ledger.isOpen(index)) continue
+      this.#countOut(1, ledger)
+      return { ledger, index }
+    }
   }
 
-  /** The next suspect, which becomes exclusive, when it may run beside `running` others. */
-  takeSuspect(running: number): GrantLedger | undefined {
-    if (running > 0 || this.#exclusive !== undefined) return undefined
-    const ledger = this.#suspects.shift()
-    if (ledger === undefined) return undefined
-    ledger.next++
-    this.#exclusive = ledger
-    return ledger
+  takeSuspect(running: number): Item | undefined {
+    return this.#suspects.take(running)
   }
 
-  /** Lets others start again, if `ledger` was what they waited for. Says whether it was. */
+  prepare(): void {}
+
+  setDown(): void {}
+
+  putBack({ ledger, index }: Item, place: 'first' | 'last'): void {
+    if (this.#suspects.putBack(ledger)) return
+    const stretch = this.#countIn({ ledger, next: index, end: index + 1 })
+    if (place === 'first') this.#stretches.unshift(stretch)
+    else this.#stretches.push(stretch)
+  }
+
   endExclusive(ledger: GrantLedger): boolean {
-    if (this.#exclusive !== ledger) return false
-    this.#exclusive = undefined
-    return true
+    return this.#suspects.endExclusive(ledger)
   }
 
   drop(ledger: GrantLedger): void {
-    if (this.#ordinary.includes(ledger)) this.#countOut(ledger.waiting, ledger)
-    this.#ordinary = this.#ordinary.filter((other) => other !== ledger)
-    this.#suspects = this.#suspects.filter((other) => other !== ledger)
+    this.#suspects.drop(ledger)
+    for (const stretch of this.#stretches) {
+      if (stretch.ledger === ledger) this.#countOut(openItems(stretch).length, ledger)
+    }
+    this.#stretches = this.#stretches.filter((stretch) => stretch.ledger !== ledger)
   }
 
-  /** Empties the buffer and returns what was in it. */
-  drain(): readonly GrantLedger[] {
-    const ledgers = [...this.#ordinary, ...this.#suspects]
-    this.#ordinary = []
-    this.#suspects = []
+  cancel({ ledger, index }: Item): void {
+    if (this.#suspects.drop(ledger)) return
+    const waits = this.#stretches.some((one) => one.ledger === ledger && one.next <= index && index < one.end)
+    if (waits) this.#countOut(1, ledger)
+  }
+
+  drain(): readonly Item[] {
+    const items = [...this.#stretches.flatMap(openItems), ...this.#suspects.drain()]
+    this.#stretches = []
     this.count = 0
     this.#bytes = 0
-    return ledgers
+    return items
+  }
+
+  #countIn(stretch: Stretch): Stretch {
+    const messages = stretch.end - stretch.next
+    this.count += messages
+    this.#bytes += messages * stretch.ledger.messageBytes
+    return stretch
   }
 
   #countOut(messages: number, ledger: GrantLedger): void {
@@ -99,4 +115,12 @@ export class GrantBuffer {
     // Averages leave fractions behind.
     this.#bytes = this.count === 0 ? 0 : this.#bytes - messages * ledger.messageBytes
   }
+}
+
+function openItems({ ledger, next, end }: Stretch): Item[] {
+  const items: Item[] = []
+  for (let index = next; index < end; index++) {
+    if (ledger.isOpen(index)) items.push({ ledger, index })
+  }
+  return items
 }

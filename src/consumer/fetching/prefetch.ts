@@ -48,6 +48,14 @@ export function messagesWanted(pace: Pace, running: number, buffered: number): n
 }
 
 /**
+ * Messages to ask for at least, when `blocked` ones were fetched and cannot start: as many again, so that those that can
+ * are soon found.
+ */
+export function lookAhead(blocked: number): number {
+  return Math.min(blocked, AHEAD_MAX)
+}
+
+/**
  * The number of buffered messages below which the engine is asked again: half of what is kept ahead, or half of what
  * the last pull brought where that was less. The second bounds memory: a pull that was cut short by its size in bytes
  * is not followed by another before half of those messages are on their way.

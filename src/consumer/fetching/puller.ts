@@ -11,7 +11,7 @@ import type { Grant, Source } from '../../engine.ts'
 import { type Clock, pause } from '../../environment/index.ts'
 import { PosthornError } from '../../errors.ts'
 import type { Outage } from '../outage.ts'
-import { messagesWanted, type Pace, refillBelow } from './prefetch.ts'
+import { lookAhead, messagesWanted, type Pace, refillBelow } from './prefetch.ts'
 
 const UNRECORDED_MAX = 10_000
 const PULL_BYTES_MAX = 4 * 1024 * 1024
@@ -26,6 +26,8 @@ export interface Demand {
   running(): number
   /** Messages that were fetched and not started. */
   buffered(): number
+  /** Messages that were fetched besides these, and cannot be started for a reason that others may not have. */
+  blocked(): number
   /** Whether these are as many bytes as may be held. */
   full(): boolean
   /** Messages that finished and are not recorded. */
@@ -91,7 +93,8 @@ export class Puller {
     this.#adapt(this.#lastPulled)
     if (!this.#wanting()) return []
     const demand = this.#demand
-    const messagesMax = messagesWanted(demand.pace(), demand.running(), demand.buffered())
+    const wanted = messagesWanted(demand.pace(), demand.running(), demand.buffered())
+    const messagesMax = Math.max(wanted, lookAhead(demand.blocked()))
     const limits = { messagesMax, bytesMax: PULL_BYTES_MAX }
     try {
       const grants = await this.#source.pull(limits, this.#stop.signal)

@@ -8,8 +8,10 @@ interface Offset {
   readonly offset: number
 }
 
-// A message that has not finished is marked 0, as a new array is.
+/** A message that has not finished: what a new array is filled with. */
+export const OPEN = 0
 export const ACKED = 1
+/** Handed over with a settlement, or about to be by other means than a range. */
 export const SENT = 2
 
 /** Takes what is marked ACKED from index `first` up to and including `last`, and marks it SENT. */

@@ -34,7 +34,8 @@ function textAt(thrown: unknown, property: string): string | undefined {
   return typeof value === 'string' ? value : undefined
 }
 
-function propertyOf(thrown: unknown, property: string): unknown {
+/** A property, also of values that throw when they are asked; undefined for what has none. */
+export function propertyOf(thrown: unknown, property: string): unknown {
   if ((typeof thrown !== 'object' && typeof thrown !== 'function') || thrown === null) return undefined
   try {
     return Reflect.get(thrown, property)

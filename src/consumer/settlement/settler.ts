@@ -6,6 +6,9 @@
  * after 100 ms, doubling to 5 s). A failed call has recorded nothing, so everything that it carried becomes unsent
  * again and goes with the next one. `waiting` counts the messages that finished and are not recorded, for the puller
  * to stop taking more; a lease that is lost takes its share of it along.
+ *
+ * All that finished goes with one call, so what is told within one turn is recorded together. With `inOrder`, grants of
+ * a partition are told of in the order of their messages.
  */
 import type { LeaseId, Settlement, Source } from '../../engine.ts'
 import { type Clock, pause } from '../../environment/index.ts'
@@ -28,6 +31,7 @@ export class Settler {
   readonly #clock: Clock
   readonly #events: SettlerEvents
   readonly #outage: Outage
+  readonly #inOrder: boolean
   #listed: GrantLedger[] = []
   #active = false
   #stopped = false
@@ -35,11 +39,12 @@ export class Settler {
   #hurry = new AbortController()
   #idle: (() => void)[] = []
 
-  constructor(source: Source, clock: Clock, outage: Outage, events: SettlerEvents) {
+  constructor(source: Source, clock: Clock, outage: Outage, events: SettlerEvents, inOrder = false) {
     this.#source = source
     this.#clock = clock
     this.#outage = outage
     this.#events = events
+    this.#inOrder = inOrder
   }
 
   /** One more message of `ledger` has finished. */
@@ -86,7 +91,7 @@ export class Settler {
   }
 
   async #send(): Promise<void> {
-    this.#sending = this.#listed
+    this.#sending = this.#inOrder ? this.#listed.toSorted(byFirstOffset) : this.#listed
     this.#listed = []
     const settlements = this.#sending.map(takeFrom)
     if (settlements.length === 0) return
@@ -129,6 +134,10 @@ export class Settler {
     await pause(this.#clock, delayMs, hurry)
     if (hurry.aborted) this.#hurry = new AbortController()
   }
+}
+
+function byFirstOffset(one: GrantLedger, other: GrantLedger): number {
+  return one.message(0).offset - other.message(0).offset
 }
 
 function takeFrom(ledger: GrantLedger): Settlement {

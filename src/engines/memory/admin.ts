@@ -1,4 +1,5 @@
 import type {
+  CancelOutcome,
   ConsumerState,
   DeadLetter,
   DeadLetterQuery,
@@ -11,6 +12,8 @@ import type {
   SubscriptionState,
   TopicState,
 } from '../../engine.ts'
+import { cancel } from './cancel.ts'
+import type { BuriedMessage } from './dead-letters.ts'
 import { FIRST_DELIVERY } from './leases.ts'
 import type { MemoryEngine } from './memory-engine.ts'
 import { applyRetention } from './retention.ts'
@@ -54,7 +57,7 @@ export class MemoryAdmin implements EngineAdmin {
 
   async peek(topic: string, { partition, fromOffset, limit }: PeekOptions): Promise<readonly PeekedMessage[]> {
     this.#engine.begin('peek')
-    const log = this.#store.topic(topic).logs[partition]
+    const log = this.#store.topic(topic).logs.get(partition)
     if (!log) return []
     const from = Math.max(fromOffset, log.firstOffset)
     return this.#store.decoded.read(log, from, from + limit).map((message) => ({ partition, message }))
@@ -63,34 +66,41 @@ export class MemoryAdmin implements EngineAdmin {
   async deadLetters(reference: SubscriptionRef, query: DeadLetterQuery): Promise<readonly DeadLetter[]> {
     this.#engine.begin('deadLetters')
     const { afterId = 0, limit } = query
-    return this.#store
-      .subscription(reference)
-      .deadLetters.filter(({ id }) => id > afterId)
-      .slice(0, limit)
+    return this.#store.subscription(reference).deadLetters.page(afterId, limit)
   }
 
   async redrive(reference: SubscriptionRef, options: RedriveOptions): Promise<number> {
     const nowMs = this.#engine.begin('redrive')
     const subscription = this.#store.subscription(reference)
-    const chosen = takeDeadLetters(subscription, options.ids, ({ event }) => event !== undefined)
+    const isChosen = among(options.ids)
+    const chosen = subscription.deadLetters.take((letter) => isChosen(letter) && letter.event !== undefined)
     const spacingMs = options.perSecond === undefined ? 0 : MS_PER_SECOND / options.perSecond
-    for (const [place, { partition, offset, event }] of chosen.entries()) {
-      const dueAtMs = nowMs + Math.floor(place * spacingMs)
-      const copy = event && { event }
-      subscription.waiting.addRow({ ...FIRST_DELIVERY, partition, offset, dueAtMs, returned: false, ...copy })
-    }
+    for (const [place, buried] of chosen.entries()) reopen(subscription, buried, nowMs + Math.floor(place * spacingMs))
+    for (const { letter, key } of chosen) subscription.chains.advance(letter.partition, key, nowMs)
     this.#store.waiters.wake(subscription.topic)
     return chosen.length
   }
 
   async deleteDeadLetters(reference: SubscriptionRef, ids?: readonly number[]): Promise<number> {
-    this.#engine.begin('deleteDeadLetters')
-    return takeDeadLetters(this.#store.subscription(reference), ids, () => true).length
+    const nowMs = this.#engine.begin('deleteDeadLetters')
+    const subscription = this.#store.subscription(reference)
+    const deleted = subscription.deadLetters.take(among(ids))
+    for (const { letter, key } of deleted) {
+      subscription.steps.forget(letter)
+      subscription.chains.advance(letter.partition, key, nowMs)
+    }
+    this.#store.waiters.wake(subscription.topic)
+    return deleted.length
   }
 
   async seek(reference: SubscriptionRef, position: StartPosition): Promise<void> {
     const nowMs = this.#engine.begin('seek')
     seek(this.#store, this.#store.subscription(reference), position, nowMs)
+  }
+
+  async cancel(topic: string, id: string): Promise<CancelOutcome> {
+    const nowMs = this.#engine.begin('cancel')
+    return cancel(this.#store, this.#store.topic(topic), id, nowMs)
   }
 
   async pause(reference: SubscriptionRef): Promise<void> {
@@ -110,7 +120,8 @@ export class MemoryAdmin implements EngineAdmin {
     const topic = this.#store.topic(topicName)
     for (const subscription of topic.subscriptions.values()) {
       abandonDeliveries(subscription, 'the topic was purged')
-      for (const [partition, log] of topic.logs.entries()) subscription.cursors[partition] = log.nextOffset
+      for (const [partition, log] of topic.logs) subscription.move(partition, log.nextOffset)
+      subscription.steps.sweep((place) => subscription.deadLetters.has(place))
     }
     const deleted = topic.purge()
     this.#store.waiters.wakeAll()
@@ -149,7 +160,7 @@ export class MemoryAdmin implements EngineAdmin {
   }
 
   #oldestTimeMs(subscription: Subscription): number | undefined {
-    const times = subscription.topic.logs.flatMap((log, partition) => {
+    const times = Array.from(subscription.topic.logs).flatMap(([partition, log]) => {
       const position = subscription.position(partition)
       const message = this.#store.decoded.read(log, position, position + 1)[0]
       return message ? [Date.parse(message.event.time)] : []
@@ -162,17 +173,20 @@ export class MemoryAdmin implements EngineAdmin {
 function abandonDeliveries(subscription: Subscription, reason: string): void {
   reportLost([...subscription.leases.values()], reason)
   subscription.leases.clear()
-  subscription.waiting.clear()
+  subscription.returned.clear()
+  subscription.rows.clear()
 }
 
-function takeDeadLetters(
-  subscription: Subscription,
-  ids: readonly number[] | undefined,
-  isWanted: (letter: DeadLetter) => boolean,
-): DeadLetter[] {
-  const chosenIds = ids && new Set(ids)
-  const isTaken = (letter: DeadLetter) => (!chosenIds || chosenIds.has(letter.id)) && isWanted(letter)
-  const taken = subscription.deadLetters.filter(isTaken)
-  subscription.deadLetters = subscription.deadLetters.filter((letter) => !isTaken(letter))
-  return taken
+/** Gives a dead letter another life. What is behind it of its key waits for it. */
+function reopen({ rows, chains, ordered }: Subscription, { letter, key }: BuriedMessage, dueAtMs: number): void {
+  const { partition, offset, event } = letter
+  const history = { ...FIRST_DELIVERY, ...(event && { event }) }
+  const wait = { for: 'time', dueAtMs } as const
+  rows.add({ partition, offset, key, history, wait, status: 'retrying', isLeased: false })
+  if (ordered) chains.holdBehind(partition, key, offset)
+}
+
+function among(ids: readonly number[] | undefined): (letter: DeadLetter) => boolean {
+  const chosen = ids && new Set(ids)
+  return ({ id }) => !chosen || chosen.has(id)
 }

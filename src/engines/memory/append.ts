@@ -1,6 +1,7 @@
 import type { AppendGroup, AppendReceipt, NewMessage } from '../../engine.ts'
 import { PosthornError } from '../../errors.ts'
 import { partitionOfKey } from '../../message/partition.ts'
+import type { MemoryStore } from './store.ts'
 import type { Topic } from './topic.ts'
 
 /** Stores one group and says where. Throws, before anything is stored, when the topic's backlog is full. */
@@ -10,13 +11,25 @@ export function appendGroup(topic: Topic, group: AppendGroup, nowMs: number): Ap
   const ready = new Map<number, number[]>()
   const keyless = topic.rotate()
   for (const [place, message] of group.messages.entries()) {
-    const partition = message.key === undefined ? keyless : partitionOfKey(message.key, topic.logs.length)
+    const partition = partitionOf(topic, message, keyless)
     if (message.deduplicate && !topic.rememberId(message.id, nowMs)) receipts[place] = { duplicate: true }
     else if (isDelayed(message, nowMs)) receipts[place] = delay(topic, group.shared, message, partition)
     else addTo(ready, partition, place)
   }
   for (const [partition, places] of ready) storeRun(topic, group, partition, places, receipts)
   return receipts
+}
+
+/** Throws if one of the groups would be refused. */
+export function checkAll(store: MemoryStore, groups: readonly AppendGroup[]): void {
+  for (const { topic } of groups) refuseFullBacklog(store.topic(topic))
+}
+
+function partitionOf(topic: Topic, { key, priority }: NewMessage, keyless: number): number {
+  return topic.partitionIn(
+    priority ?? 'normal',
+    key === undefined ? keyless : partitionOfKey(key, topic.config.partitions),
+  )
 }
 
 type DelayedMessage = NewMessage & { readonly deliverAtMs: number }
@@ -26,8 +39,8 @@ function isDelayed(message: NewMessage, nowMs: number): message is DelayedMessag
 }
 
 function delay(topic: Topic, shared: string, message: DelayedMessage, partition: number): AppendReceipt {
-  const { json, timeMs, deliverAtMs } = message
-  topic.delay({ partition, deliverAtMs, timeMs, shared, json })
+  const { id, json, timeMs, deliverAtMs } = message
+  topic.delay({ id, partition, deliverAtMs, timeMs, shared, json })
   return { duplicate: false }
 }
 
@@ -39,7 +52,7 @@ function storeRun(
   receipts: AppendReceipt[],
 ): void {
   const entries = places.map((place) => group.messages[place]!)
-  const baseOffset = topic.logs[partition]!.append(group.shared, entries)
+  const baseOffset = topic.log(partition).append(group.shared, entries)
   for (const [step, place] of places.entries()) {
     receipts[place] = { duplicate: false, partition, offset: baseOffset + step }
   }

@@ -1,10 +1,12 @@
 import type { Failure, LeaseId, StoredEvent } from '../../engine.ts'
 import type { Session } from './sessions.ts'
+import type { Row } from './set-aside.ts'
 
-/** The part of a source that a lease needs to know. */
+/** The part of a source that the store needs to know. */
 export interface LeaseHolder {
   readonly session: Session
   leasesLost(leases: readonly LeaseId[], reason: string): void
+  cancelled(lease: Lease, offset: number): void
 }
 
 /** What is known of a message, or of a range of them, beside where it stands. */
@@ -34,8 +36,8 @@ export class Lease {
   readonly holder: LeaseHolder
   readonly range: LeaseRange
   readonly history: History
-  /** It came from a retry row, and goes back to one. */
-  readonly single: boolean
+  /** The one message was set aside before: its row. */
+  readonly row: Row | undefined
   /** It holds one message, which was a suspect when it was leased. */
   readonly isolated: boolean
   readonly #settled: Uint8Array
@@ -46,13 +48,13 @@ export class Lease {
     holder: LeaseHolder,
     range: LeaseRange,
     history: History,
-    kind: { readonly single: boolean; readonly isolated: boolean },
+    kind: { readonly row: Row | undefined; readonly isolated: boolean },
   ) {
     this.id = id
     this.holder = holder
     this.range = range
     this.history = history
-    this.single = kind.single
+    this.row = kind.row
     this.isolated = kind.isolated
     this.#unsettled = range.to - range.from
     this.#settled = new Uint8Array(this.#unsettled)
@@ -70,16 +72,14 @@ export class Lease {
 
   /** Whether `offset` belongs to the lease and was not settled before. */
   settle(offset: number): boolean {
-    const place = offset - this.range.from
-    if (this.#settled[place] !== 0) return false
-    this.#settled[place] = 1
+    if (!this.isOpen(offset)) return false
+    this.#settled[offset - this.range.from] = 1
     this.#unsettled--
     return true
   }
 
-  settleRange(from: number, to: number): void {
-    const end = Math.min(to, this.range.to)
-    for (let offset = Math.max(from, this.range.from); offset < end; offset++) this.settle(offset)
+  isOpen(offset: number): boolean {
+    return this.#settled[offset - this.range.from] === 0
   }
 
   /** What is unsettled, as runs without gaps, within `[from, to)` of the lease. */

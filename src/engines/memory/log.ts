@@ -18,10 +18,12 @@ export interface LogEntry {
 
 /**
  * One partition of a topic: record batches without gaps between them, in offset order. It grows at the end and is
- * deleted batch by batch from the front; offsets are never used twice.
+ * deleted batch by batch from the front; offsets are never used twice. Cancelled messages stay where they are, but are
+ * granted to nobody.
  */
 export class PartitionLog {
   readonly #batches: Batch[] = []
+  readonly #cancelled = new Set<number>()
   #nextOffset = 0
   #bytes = 0
 
@@ -74,15 +76,58 @@ export class PartitionLog {
     }
   }
 
+  cancel(offset: number): void {
+    if (offset >= this.firstOffset) this.#cancelled.add(offset)
+  }
+
+  isCancelled(offset: number): boolean {
+    return this.#cancelled.has(offset)
+  }
+
+  /** How many are cancelled from `offset` on. */
+  cancelledFrom(offset: number): number {
+    let cancelled = 0
+    for (const other of this.#cancelled) if (other >= offset) cancelled++
+    return cancelled
+  }
+
+  /** What the messages of `[from, to)` take up, about. */
+  bytesOf(from: number, to: number): number {
+    let bytes = 0
+    for (const batch of this.batches(from, to)) {
+      const shared = Math.min(to, batch.baseOffset + batch.count) - Math.max(from, batch.baseOffset)
+      bytes += (batch.bytes / batch.count) * shared
+    }
+    return bytes
+  }
+
+  /** How far from `from` on, up to `end`, about so many bytes reach: over one message at least. */
+  reach(from: number, end: number, bytesMax: number): number {
+    let reached = from
+    let bytesLeft = bytesMax
+    for (const batch of this.batches(from, end)) {
+      const messageBytes = batch.bytes / batch.count
+      const batchEnd = Math.min(end, batch.baseOffset + batch.count)
+      const fitting = Math.ceil(bytesLeft / messageBytes)
+      if (reached + fitting < batchEnd) return Math.max(reached + Math.max(0, fitting), from + 1)
+      bytesLeft -= (batchEnd - reached) * messageBytes
+      reached = batchEnd
+    }
+    return end
+  }
+
   deleteOldest(): number {
     const batch = this.#batches.shift()
-    this.#bytes -= batch?.bytes ?? 0
-    return batch?.count ?? 0
+    if (!batch) return 0
+    this.#bytes -= batch.bytes
+    for (const offset of this.#cancelled) if (offset < batch.baseOffset + batch.count) this.#cancelled.delete(offset)
+    return batch.count
   }
 
   deleteAll(): number {
     const deleted = this.messages
     this.#batches.length = 0
+    this.#cancelled.clear()
     this.#bytes = 0
     return deleted
   }

@@ -1,5 +1,6 @@
 import type {
   AppendGroup,
+  AppendOptions,
   AppendOutcome,
   Capabilities,
   Engine,
@@ -12,7 +13,7 @@ import type {
 import type { Clock, Timer } from '../../environment/index.ts'
 import { PosthornError } from '../../errors.ts'
 import { MemoryAdmin } from './admin.ts'
-import { appendGroup } from './append.ts'
+import { appendGroup, checkAll } from './append.ts'
 import { applyRetention } from './retention.ts'
 import { Session } from './sessions.ts'
 import { MemorySource } from './source.ts'
@@ -27,7 +28,12 @@ const RENEWALS_PER_LEASE = 3
  */
 export class MemoryEngine implements Engine {
   readonly name = 'memory'
-  readonly capabilities: Capabilities = { durable: false, multiProcess: false, transactionalAppend: false }
+  readonly capabilities: Capabilities = {
+    durable: false,
+    multiProcess: false,
+    transactionalAppend: false,
+    transactionalHandlers: false,
+  }
   readonly admin: MemoryAdmin
   readonly store: MemoryStore
   readonly clock: Clock
@@ -55,13 +61,15 @@ export class MemoryEngine implements Engine {
   }
 
   async ensureSubscription(config: SubscriptionConfig): Promise<void> {
-    this.begin('ensureSubscription')
-    this.store.ensureSubscription(config)
+    const nowMs = this.begin('ensureSubscription')
+    this.store.ensureSubscription(config, nowMs)
   }
 
-  async append(groups: readonly AppendGroup[]): Promise<readonly AppendOutcome[]> {
+  async append(groups: readonly AppendGroup[], options: AppendOptions = {}): Promise<readonly AppendOutcome[]> {
     const nowMs = this.begin('append')
-    return groups.map((group) => this.#appendGroup(group, nowMs))
+    if (!options.atomic) return groups.map((group) => this.#appendGroup(group, nowMs))
+    const refusal = this.#refusalOf(groups)
+    return groups.map((group) => refusal ?? this.#appendGroup(group, nowMs))
   }
 
   async appendIn(): Promise<AppendOutcome> {
@@ -99,6 +107,15 @@ export class MemoryEngine implements Engine {
     return nowMs
   }
 
+  #refusalOf(groups: readonly AppendGroup[]): AppendOutcome | undefined {
+    try {
+      checkAll(this.store, groups)
+      return undefined
+    } catch (error) {
+      return refused(error)
+    }
+  }
+
   #appendGroup(group: AppendGroup, nowMs: number): AppendOutcome {
     try {
       const topic = this.store.topic(group.topic)
@@ -106,8 +123,7 @@ export class MemoryEngine implements Engine {
       this.store.waiters.wake(topic)
       return { receipts }
     } catch (error) {
-      if (error instanceof PosthornError) return { refused: error }
-      throw error
+      return refused(error)
     }
   }
 
@@ -118,7 +134,16 @@ export class MemoryEngine implements Engine {
         topic.forgetExpiredIds(nowMs)
         applyRetention(topic, nowMs)
       }
+      for (const subscription of this.store.subscriptions()) {
+        subscription.admissions.forgetIdle(nowMs)
+        subscription.sweepSteps()
+      }
       this.#renewal = this.#scheduleRenewal()
     })
   }
+}
+
+function refused(error: unknown): AppendOutcome {
+  if (error instanceof PosthornError) return { refused: error }
+  throw error
 }

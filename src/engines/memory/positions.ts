@@ -3,10 +3,17 @@ import type { DecodedBatches } from './decoded.ts'
 import type { PartitionLog } from './log.ts'
 import type { Topic } from './topic.ts'
 
-/** Where a new subscription starts, in each partition: at the end of those that `start` does not name. */
-export function startOffsets(topic: Topic, start: StartPosition | undefined, decoded: DecodedBatches): number[] {
+/** Where a new subscription starts, by partition: at the end of those that `start` does not name. */
+export function startOffsets(
+  topic: Topic,
+  start: StartPosition | undefined,
+  decoded: DecodedBatches,
+): Map<number, number> {
   const position = start ?? { at: topic.hadSubscription ? 'latest' : 'earliest' }
-  return topic.logs.map((log, partition) => offsetOf(log, partition, position, decoded) ?? log.nextOffset)
+  const offsets = Array.from(topic.logs, ([partition, log]) => {
+    return [partition, offsetOf(log, partition, position, decoded) ?? log.nextOffset] as const
+  })
+  return new Map(offsets)
 }
 
 /** The offset that a position means in one partition; undefined when it names another partition. */

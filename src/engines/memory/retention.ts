@@ -5,7 +5,7 @@ import type { Topic } from './topic.ts'
 export function applyRetention(topic: Topic, nowMs: number): number {
   const { kind, retention } = topic.config
   let deleted = 0
-  for (const [partition, log] of topic.logs.entries()) {
+  for (const [partition, log] of topic.logs) {
     const floor = retention.dropUnread ? log.nextOffset : settledUpTo(topic, partition)
     const isDone = kind === 'queue' ? settledUpTo(topic, partition) : 0
     deleted += deleteWhile(log, (end) => end <= isDone)
@@ -21,7 +21,7 @@ export function applyRetention(topic: Topic, nowMs: number): number {
 function settledUpTo(topic: Topic, partition: number): number {
   if (!topic.hadSubscription) return 0
   const floors = Array.from(topic.subscriptions.values(), (subscription) => subscription.floor(partition))
-  return Math.min(topic.logs[partition]!.nextOffset, ...floors)
+  return Math.min(topic.log(partition).nextOffset, ...floors)
 }
 
 function deleteWhile(log: PartitionLog, isDeletable: (end: number, lastTimeMs: number) => boolean): number {

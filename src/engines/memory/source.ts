@@ -1,16 +1,31 @@
-import type { Grant, LeaseId, Settlement, Source, SourceOptions } from '../../engine.ts'
+import type {
+  Admission,
+  AdmissionDemand,
+  BreakerReport,
+  FinishedMessages,
+  Grant,
+  LeaseId,
+  Settlement,
+  Source,
+  SourceOptions,
+} from '../../engine.ts'
 import { PosthornError } from '../../errors.ts'
-import { GrantRound, type PullLimits } from './grants.ts'
+import { grant } from './grants.ts'
 import type { Lease, LeaseHolder } from './leases.ts'
+import { Leasing, type PullLimits } from './leasing.ts'
 import type { MemoryEngine } from './memory-engine.ts'
 import { applyRetention } from './retention.ts'
 import type { Session } from './sessions.ts'
-import { releaseLeases, settleLease } from './settlement.ts'
-import type { Subscription } from './subscription.ts'
+import { Settling } from './settlement.ts'
+import type { MessagePlace, Subscription } from './subscription.ts'
+
+// What a settlement that crossed a cancellation may still name.
+const ENDED_LEASES_MAX = 1_000
 
 /**
  * One engine's share of a subscription. Open until it is closed, by the user or by its engine; then its leases are
- * given back, a waiting pull resolves with nothing, and settlements find their leases gone.
+ * given back, a waiting pull resolves with nothing, and settlements find their leases gone. When its session is lost,
+ * the subscription forgets it, until it asks for something again.
  */
 export class MemorySource implements Source, LeaseHolder {
   readonly session: Session
@@ -18,6 +33,8 @@ export class MemorySource implements Source, LeaseHolder {
   readonly #subscription: Subscription
   readonly #options: SourceOptions
   readonly #closing = new AbortController()
+  /** Leases that a cancellation ended, and their partitions. */
+  readonly #endedLeases = new Map<LeaseId, number>()
   #pulls = 0
 
   constructor(engine: MemoryEngine, session: Session, subscription: Subscription, options: SourceOptions) {
@@ -26,6 +43,9 @@ export class MemorySource implements Source, LeaseHolder {
     this.#subscription = subscription
     this.#options = options
     session.add(options, options.handlerTimeoutMs)
+    subscription.sources.add(this)
+    subscription.ownership.giveUpSurplus()
+    engine.store.waiters.wake(subscription.topic)
   }
 
   async pull(limits: PullLimits, signal: AbortSignal): Promise<readonly Grant[]> {
@@ -33,6 +53,7 @@ export class MemorySource implements Source, LeaseHolder {
     while (!ending.aborted) {
       const nowMs = this.#engine.catchUp()
       this.#subscription.requireExists()
+      this.#enlist()
       const grants = this.#grant(limits, nowMs)
       if (grants.length > 0) return grants
       await this.#waitForChange(nowMs, ending)
@@ -41,16 +62,48 @@ export class MemorySource implements Source, LeaseHolder {
   }
 
   async settle(settlements: readonly Settlement[]): Promise<readonly LeaseId[]> {
-    if (this.#engine.isClosed) throw new PosthornError('POSTHORN_CLOSED', { operation: 'settle' })
-    const nowMs = this.#engine.catchUp()
+    const nowMs = this.#begin('settle')
+    const settling = new Settling(this.#engine.store, this.#subscription, nowMs)
     const fenced: LeaseId[] = []
     for (const settlement of settlements) {
       const lease = this.#heldLease(settlement.lease)
-      if (lease) settleLease(this.#engine.store, this.#subscription, lease, settlement, nowMs)
-      else fenced.push(settlement.lease)
+      if (lease) settling.settle(lease, settlement)
+      else if (!this.#settleEnded(settlement, nowMs)) fenced.push(settlement.lease)
     }
     this.#finishChange(nowMs)
     return fenced
+  }
+
+  async admit(
+    demands: readonly AdmissionDemand[],
+    finished: readonly FinishedMessages[],
+  ): Promise<readonly Admission[]> {
+    const nowMs = this.#begin('admit')
+    if (this.#closing.signal.aborted) throw new PosthornError('POSTHORN_CLOSED', { operation: 'admit' })
+    const { admissions } = this.#subscription
+    const { limits } = this.#options
+    for (const messages of finished) admissions.finish(this, limits, messages)
+    return demands.map((demand) => admissions.admit(this, limits, demand, nowMs))
+  }
+
+  async reportBreaker(report: BreakerReport | undefined): Promise<void> {
+    this.#begin('reportBreaker')
+    if (report && !this.#closing.signal.aborted) this.#subscription.breakers.set(this, report)
+    else this.#subscription.breakers.delete(this)
+  }
+
+  async steps(lease: LeaseId, offset: number): Promise<ReadonlyMap<string, string>> {
+    this.#begin('steps')
+    return this.#subscription.steps.of(this.#heldPlace(lease, offset))
+  }
+
+  async recordStep(lease: LeaseId, offset: number, name: string, result: string): Promise<void> {
+    this.#begin('recordStep')
+    this.#subscription.steps.record(this.#heldPlace(lease, offset), name, result)
+  }
+
+  async transact(): Promise<never> {
+    throw new PosthornError('POSTHORN_UNSUPPORTED', { engine: this.#engine.name, feature: 'transactional handlers' })
   }
 
   async close(): Promise<void> {
@@ -59,7 +112,8 @@ export class MemorySource implements Source, LeaseHolder {
     this.session.remove(this.#options)
     const nowMs = this.#engine.catchUp()
     const held = [...this.#subscription.leases.values()].filter((lease) => lease.holder === this)
-    releaseLeases(this.#subscription, held, nowMs)
+    new Settling(this.#engine.store, this.#subscription, nowMs).release(held)
+    this.#subscription.forgetSource(this)
     this.#engine.store.waiters.wakeAll()
   }
 
@@ -67,9 +121,44 @@ export class MemorySource implements Source, LeaseHolder {
     if (!this.#closing.signal.aborted) this.#options.onLeasesLost(leases, reason)
   }
 
+  cancelled({ id, range, unsettled }: Lease, offset: number): void {
+    if (unsettled === 0) this.#endedLeases.set(id, range.partition)
+    if (this.#endedLeases.size > ENDED_LEASES_MAX) this.#endedLeases.delete(this.#endedLeases.keys().next().value!)
+    queueMicrotask(() => {
+      if (!this.#closing.signal.aborted) this.#options.onCancelled(id, offset)
+    })
+  }
+
+  #begin(operation: string): number {
+    const nowMs = this.#engine.begin(operation)
+    this.#enlist()
+    return nowMs
+  }
+
+  /** The subscription may have forgotten it with a session that was lost. */
+  #enlist(): void {
+    if (!this.#closing.signal.aborted) this.#subscription.sources.add(this)
+  }
+
   #heldLease(id: LeaseId): Lease | undefined {
     const lease = this.#subscription.leases.get(id)
     return lease?.holder === this ? lease : undefined
+  }
+
+  #heldPlace(id: LeaseId, offset: number): MessagePlace {
+    const lease = this.#heldLease(id)
+    if (lease?.isOpen(offset)) return { partition: lease.range.partition, offset }
+    const details = { subscription: this.#subscription.name, reason: 'it is not held by this consumer any more' }
+    throw new PosthornError('POSTHORN_LEASE_LOST', details)
+  }
+
+  /** There is nothing left to settle under the lease; the keys that it frees are free nevertheless. */
+  #settleEnded({ lease, freed = [] }: Settlement, nowMs: number): boolean {
+    const partition = this.#endedLeases.get(lease)
+    if (partition === undefined) return false
+    this.#endedLeases.delete(lease)
+    for (const key of freed) this.#subscription.chains.advance(partition, key, nowMs)
+    return true
   }
 
   #grant(limits: PullLimits, nowMs: number): readonly Grant[] {
@@ -83,7 +172,7 @@ export class MemorySource implements Source, LeaseHolder {
       turn: this.#pulls,
       suspectAllowed: !this.#hasSuspectOut(),
     }
-    const grants = new GrantRound(request, store.decoded, store.nextId).run()
+    const grants = grant(new Leasing(request, store.decoded, store.nextId))
     if (grants.length > 0) this.#pulls++
     return grants
   }
@@ -102,7 +191,8 @@ export class MemorySource implements Source, LeaseHolder {
   }
 
   #finishChange(nowMs: number): void {
-    const { topic } = this.#subscription
+    const { topic, ownership } = this.#subscription
+    ownership.giveUpSurplus()
     if (topic.config.kind === 'queue') applyRetention(topic, nowMs)
     this.#engine.store.waiters.wake(topic)
   }

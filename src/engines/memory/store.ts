@@ -1,10 +1,9 @@
 import type { SubscriptionConfig, SubscriptionRef, TopicConfig } from '../../engine.ts'
 import { PosthornError } from '../../errors.ts'
 import { DecodedBatches } from './decoded.ts'
-import type { Lease } from './leases.ts'
 import { startOffsets } from './positions.ts'
 import type { Session } from './sessions.ts'
-import { loseLeases } from './settlement.ts'
+import { Settling } from './settlement.ts'
 import { Subscription } from './subscription.ts'
 import { Topic } from './topic.ts'
 import { Waiters } from './waiters.ts'
@@ -46,18 +45,20 @@ export class MemoryStore {
     else this.topics.set(config.topic, new Topic(config))
   }
 
-  ensureSubscription({ topic: topicName, subscription: name, maxCrashes, start }: SubscriptionConfig): void {
+  ensureSubscription(config: SubscriptionConfig, nowMs: number): void {
+    const { topic: topicName, subscription: name, start } = config
     const topic = this.topic(topicName)
     const existing = topic.subscriptions.get(name)
     if (existing) {
-      existing.maxCrashes = maxCrashes
+      existing.reconfigure(config, nowMs)
+      this.waiters.wake(topic)
       return
     }
     if (topic.config.kind === 'queue' && topic.subscriptions.size > 0) {
       throw new PosthornError('POSTHORN_QUEUE_SUBSCRIPTION', { topic: topicName, subscription: name })
     }
     const cursors = startOffsets(topic, start, this.decoded)
-    topic.subscriptions.set(name, new Subscription(topic, name, maxCrashes, cursors))
+    topic.subscriptions.set(name, new Subscription(topic, config, cursors))
     topic.hadSubscription = true
   }
 
@@ -70,7 +71,7 @@ export class MemoryStore {
   /** When there will be something new for a waiting pull of the subscription, if nothing happens before. */
   nextDueMs(subscription: Subscription, nowMs: number): number | undefined {
     const moments = [
-      subscription.waiting.nextDueMs(nowMs),
+      subscription.rows.nextDueMs(nowMs),
       subscription.topic.nextDelayedMs(),
       ...Array.from(this.sessions.values(), (session) => session.leaseUntilMs),
     ].filter((moment) => moment !== undefined)
@@ -80,8 +81,9 @@ export class MemoryStore {
   #loseSession(session: Session, nowMs: number): void {
     this.sessions.delete(session.id)
     for (const subscription of this.subscriptions()) {
-      const lost = [...subscription.leases.values()].filter((lease: Lease) => lease.holder.session === session)
-      loseLeases(this, subscription, lost, nowMs)
+      const lost = [...subscription.leases.values()].filter((lease) => lease.holder.session === session)
+      new Settling(this, subscription, nowMs).lose(lost)
+      for (const source of subscription.sources) if (source.session === session) subscription.forgetSource(source)
     }
     this.waiters.wakeAll()
   }

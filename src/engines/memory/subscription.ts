@@ -1,38 +1,89 @@
-import type { DeadLetter, DeadReason, Failure, LeaseId, SubscriptionState } from '../../engine.ts'
+import type {
+  BreakerReport,
+  DeadReason,
+  Failure,
+  LeaseId,
+  StoredEvent,
+  SubscriptionConfig,
+  SubscriptionState,
+} from '../../engine.ts'
 import { PosthornError } from '../../errors.ts'
-import type { History, Lease } from './leases.ts'
+import { Admissions } from './admission.ts'
+import { Chains } from './chains.ts'
+import { DeadLetters } from './dead-letters.ts'
+import { LaneRotation } from './lanes.ts'
+import type { History, Lease, LeaseHolder, LeaseRange } from './leases.ts'
+import { Ownership } from './ownership.ts'
+import { ReturnedRanges } from './returned.ts'
+import { type Row, SetAside } from './set-aside.ts'
+import { Steps } from './steps.ts'
 import type { Topic } from './topic.ts'
-import { WaitingMessages } from './waiting.ts'
 
 export interface MessagePlace {
   readonly partition: number
   readonly offset: number
 }
 
+/** What is known of a message when it dies. */
+export interface Burial {
+  readonly id: number
+  readonly place: MessagePlace
+  readonly reason: DeadReason
+  readonly history: History
+  readonly failure: Failure
+  readonly nowMs: number
+  readonly event: StoredEvent | undefined
+  readonly key: string | undefined
+  readonly blocking: boolean
+}
+
 /**
  * What one subscription knows of its topic's messages. A message of a partition is
  * - at or beyond the cursor: not handed out yet (the backlog);
- * - behind it and under a lease, waiting (returned, or for a retry), or dead;
+ * - behind it and under a lease, returned, set aside, or dead;
  * - or else settled for good, and nothing is kept of it.
- * `deleted` is final: sources that are still open find it, and reject.
+ * A message that was set aside stays a row while it is leased. `deleted` is final: sources that are still open find it,
+ * and reject.
  */
 export class Subscription {
   readonly topic: Topic
   readonly name: string
   maxCrashes: number
+  maxParked: number
+  ordered: boolean
   paused = false
   deleted = false
-  readonly cursors: number[]
-  readonly waiting = new WaitingMessages()
+  /** A lane that came into being later has none: it starts at its first message. */
+  readonly #cursors: Map<number, number>
+  readonly returned = new ReturnedRanges()
+  readonly rows = new SetAside()
   readonly leases = new Map<LeaseId, Lease>()
-  /** Oldest first. */
-  deadLetters: DeadLetter[] = []
+  readonly deadLetters = new DeadLetters()
+  readonly chains = new Chains(this.rows, this.deadLetters)
+  readonly ownership = new Ownership(this)
+  readonly lanes = new LaneRotation()
+  readonly admissions = new Admissions()
+  readonly steps = new Steps()
+  /** Those that are open, of living sessions. */
+  readonly sources = new Set<LeaseHolder>()
+  readonly breakers = new Map<LeaseHolder, BreakerReport>()
 
-  constructor(topic: Topic, name: string, maxCrashes: number, cursors: number[]) {
+  constructor(topic: Topic, config: SubscriptionConfig, cursors: Map<number, number>) {
     this.topic = topic
-    this.name = name
+    this.name = config.subscription
+    this.maxCrashes = config.maxCrashes
+    this.maxParked = config.maxParked
+    this.ordered = config.ordered
+    this.#cursors = cursors
+  }
+
+  reconfigure({ maxCrashes, maxParked, ordered }: SubscriptionConfig, nowMs: number): void {
     this.maxCrashes = maxCrashes
-    this.cursors = cursors
+    this.maxParked = maxParked
+    if (this.ordered === ordered) return
+    this.ordered = ordered
+    this.ownership.clear()
+    if (!ordered) this.chains.dissolve(nowMs)
   }
 
   requireExists(): void {
@@ -47,65 +98,83 @@ export class Subscription {
   }
 
   backlog(): number {
-    return this.topic.logs.reduce((total, log, partition) => total + log.nextOffset - this.position(partition), 0)
+    let total = 0
+    for (const [partition, log] of this.topic.logs) {
+      const position = this.position(partition)
+      total += log.nextOffset - position - log.cancelledFrom(position)
+    }
+    return total
   }
 
-  /** The cursor, or the first message that is still there when retention has passed the cursor. */
+  /** The first message at or behind the cursor that is still there, and is not cancelled. */
   position(partition: number): number {
-    return Math.max(this.cursors[partition]!, this.topic.logs[partition]!.firstOffset)
+    const log = this.topic.log(partition)
+    let position = Math.max(this.#cursors.get(partition) ?? 0, log.firstOffset)
+    while (log.isCancelled(position)) position++
+    return position
+  }
+
+  move(partition: number, offset: number): void {
+    this.#cursors.set(partition, offset)
   }
 
   /** Everything before it is settled for good, or carries its own copy of the message. */
   floor(partition: number): number {
-    const log = this.topic.logs[partition]!
+    const log = this.topic.log(partition)
     let floor = this.position(partition)
-    for (const lease of this.leases.values()) {
-      if (lease.range.partition === partition && !lease.history.event) floor = Math.min(floor, lease.firstUnsettled)
+    for (const { range, row, firstUnsettled } of this.leases.values()) {
+      if (range.partition === partition && !row) floor = Math.min(floor, firstUnsettled)
     }
-    for (const range of this.waiting.ranges) if (range.partition === partition) floor = Math.min(floor, range.from)
-    for (const row of this.waiting.rows) {
-      if (row.partition === partition && !row.event) floor = Math.min(floor, row.offset)
+    floor = Math.min(floor, this.returned.first(partition)?.from ?? floor)
+    for (const row of this.rows) {
+      if (row.partition === partition && !row.history.event) floor = Math.min(floor, row.offset)
     }
     return Math.max(floor, log.firstOffset)
   }
 
-  /** Puts the unsettled messages of `[from, to)` of a lease back, at the head of what waits. */
-  giveBack(lease: Lease, range: { from: number; to: number }, crashes: number, nowMs: number): void {
-    const { partition } = lease.range
-    if (lease.single) {
-      const row = { ...lease.history, partition, offset: range.from, crashes }
-      this.waiting.addRow({ ...row, dueAtMs: nowMs, returned: true })
-    } else {
-      this.waiting.addRange({ partition, from: range.from, to: range.to, crashes })
-    }
+  /** Puts unsettled messages of a lease back, at the head of what waits. */
+  giveBack(lease: Lease, { partition, from, to }: LeaseRange, crashes: number): void {
+    if (lease.row) this.#giveRowBack(lease.row, crashes)
+    else this.returned.add({ partition, from, to, crashes })
   }
 
-  bury(letter: {
-    readonly id: number
-    readonly place: MessagePlace
-    readonly reason: DeadReason
-    readonly history: History
-    readonly failure: Failure
-    readonly nowMs: number
-  }): void {
-    const { attempt, crashes, failures, event } = letter.history
-    this.deadLetters.push({
+  bury({ id, place, reason, history, failure, nowMs, event, key, blocking }: Burial): void {
+    const { attempt, crashes, failures } = history
+    const letter = {
       topic: this.topic.name,
       subscription: this.name,
-      id: letter.id,
-      ...letter.place,
-      reason: letter.reason,
-      deadAtMs: letter.nowMs,
+      id,
+      ...place,
+      reason,
+      deadAtMs: nowMs,
+      blocking,
       attempts: attempt,
       crashes,
-      failures: [...failures, letter.failure],
+      failures: [...failures, failure],
       ...(event && { event }),
+    }
+    this.deadLetters.add({ letter, key })
+  }
+
+  /** The source has closed, or its session is lost. */
+  forgetSource(source: LeaseHolder): void {
+    this.sources.delete(source)
+    this.breakers.delete(source)
+    this.admissions.release(source)
+    this.ownership.disown(source)
+    this.ownership.giveUpSurplus()
+  }
+
+  /** Forgets the steps of messages that are not delivered again. */
+  sweepSteps(): void {
+    const placed = new Set(Array.from(this.rows, ({ partition, offset }) => `${partition}:${offset}`))
+    this.steps.sweep((place) => {
+      const { partition, offset } = place
+      return offset >= this.floor(partition) || placed.has(`${partition}:${offset}`) || this.deadLetters.has(place)
     })
   }
 
   state(nowMs: number, oldestTimeMs: number | undefined): SubscriptionState {
-    const { ranges, rows } = this.waiting
-    const retrying = rows.filter((row) => !row.returned).length
     return {
       topic: this.topic.name,
       subscription: this.name,
@@ -113,10 +182,19 @@ export class Subscription {
       backlog: this.backlog(),
       lagMs: oldestTimeMs === undefined ? 0 : Math.max(0, nowMs - oldestTimeMs),
       leased: [...this.leases.values()].reduce((total, lease) => total + lease.unsettled, 0),
-      retrying,
-      returned: rows.length - retrying + ranges.reduce((total, range) => total + range.to - range.from, 0),
-      deadLetters: this.deadLetters.length,
-      positions: this.cursors.map((_cursor, partition) => ({ partition, offset: this.position(partition) })),
+      retrying: this.rows.count('retrying'),
+      returned: this.rows.count('returned') + this.returned.messages,
+      parked: this.rows.count('parked'),
+      blockedKeys: this.deadLetters.blocking,
+      breakers: Array.from(this.breakers, ([source, report]) => ({ ...report, consumer: source.session.id })),
+      deadLetters: this.deadLetters.size,
+      positions: Array.from(this.topic.logs.keys(), (partition) => ({ partition, offset: this.position(partition) })),
     }
+  }
+
+  #giveRowBack(row: Row, crashes: number): void {
+    row.history = { ...row.history, crashes }
+    if (this.ordered && this.chains.waitsAgain(row)) this.rows.wait(row, { for: 'turn' }, 'parked')
+    else this.rows.wait(row, row.wait, 'returned')
   }
 }

@@ -1,9 +1,11 @@
-import type { TopicConfig, TopicState } from '../../engine.ts'
+import type { Priority, TopicConfig, TopicState } from '../../engine.ts'
 import { PosthornError } from '../../errors.ts'
+import { LANES } from './lanes.ts'
 import { PartitionLog } from './log.ts'
 import type { Subscription } from './subscription.ts'
 
 export interface DelayedMessage {
+  readonly id: string
   readonly partition: number
   readonly deliverAtMs: number
   readonly timeMs: number
@@ -16,7 +18,8 @@ export class Topic {
   config: TopicConfig
   /** Whether it has ever had a subscription; until then everything is kept for its first one. */
   hadSubscription = false
-  readonly logs: readonly PartitionLog[]
+  /** By partition, rising. */
+  logs: ReadonlyMap<number, PartitionLog> = new Map()
   readonly subscriptions = new Map<string, Subscription>()
   /** In the order in which they are due. */
   readonly #delayed: DelayedMessage[] = []
@@ -25,11 +28,29 @@ export class Topic {
 
   constructor(config: TopicConfig) {
     this.config = config
-    this.logs = Array.from({ length: config.partitions }, () => new PartitionLog())
+    this.#addLane(0)
   }
 
   get name(): string {
     return this.config.topic
+  }
+
+  /** The log of a partition that is known to be there. */
+  log(partition: number): PartitionLog {
+    const log = this.logs.get(partition)
+    if (!log) throw new Error(`topic ${this.name} has no partition ${partition}`)
+    return log
+  }
+
+  priorityOf(partition: number): Priority {
+    return LANES[Math.floor(partition / this.config.partitions)]!
+  }
+
+  /** The number that the partition has in the lane of a priority, which comes into being now unless it was there. */
+  partitionIn(priority: Priority, partition: number): number {
+    const first = LANES.indexOf(priority) * this.config.partitions
+    if (!this.logs.has(first)) this.#addLane(first)
+    return first + partition
   }
 
   /** Takes over what may change; refuses what may not. */
@@ -45,7 +66,7 @@ export class Topic {
   /** The partition for the messages without a key of one group. */
   rotate(): number {
     const partition = this.#rotation
-    this.#rotation = (partition + 1) % this.logs.length
+    this.#rotation = (partition + 1) % this.config.partitions
     return partition
   }
 
@@ -75,11 +96,18 @@ export class Topic {
     return this.#delayed[0]?.deliverAtMs
   }
 
+  /** Says whether a message with this id was waiting for its time. */
+  cancelDelayed(id: string): boolean {
+    const place = this.#delayed.findIndex((message) => message.id === id)
+    if (place !== -1) this.#delayed.splice(place, 1)
+    return place !== -1
+  }
+
   /** Moves what is due into the log. Says whether there was anything. */
   promoteDue(nowMs: number): boolean {
     const firstLater = this.#delayed.findIndex((message) => message.deliverAtMs > nowMs)
     const due = this.#delayed.splice(0, firstLater === -1 ? this.#delayed.length : firstLater)
-    for (const message of due) this.logs[message.partition]!.append(message.shared, [message])
+    for (const message of due) this.log(message.partition).append(message.shared, [message])
     return due.length > 0
   }
 
@@ -110,7 +138,12 @@ export class Topic {
     return {
       topic: this.name,
       kind: this.config.kind,
-      partitions: this.logs.map(({ firstOffset, nextOffset }, partition) => ({ partition, firstOffset, nextOffset })),
+      partitions: Array.from(this.logs, ([partition, { firstOffset, nextOffset }]) => ({
+        partition,
+        priority: this.priorityOf(partition),
+        firstOffset,
+        nextOffset,
+      })),
       messages: this.#sum((log) => log.messages),
       bytes: this.bytes(),
       delayed: this.#delayed.length,
@@ -118,7 +151,15 @@ export class Topic {
     }
   }
 
+  #addLane(first: number): void {
+    const added = Array.from(
+      { length: this.config.partitions },
+      (_, place) => [first + place, new PartitionLog()] as const,
+    )
+    this.logs = new Map([...this.logs, ...added].toSorted(([one], [other]) => one - other))
+  }
+
   #sum(count: (log: PartitionLog) => number): number {
-    return this.logs.reduce((total, log) => total + count(log), 0)
+    return [...this.logs.values()].reduce((total, log) => total + count(log), 0)
   }
 }

@@ -28,7 +28,7 @@ type Without<Union, Name extends string> = Union extends unknown ? Omit<Union, N
 type CallCommand = Without<Extract<Command, { call: number }>, 'call' | 'nowMs'>
 
 /** What a source wants to be told. */
-export interface SourceListener extends Pick<SourceOptions, 'onLeasesLost' | 'onDamage'> {
+export interface SourceListener extends Pick<SourceOptions, 'onCancelled' | 'onLeasesLost' | 'onDamage'> {
   /** `pull` is the number that was given to the pull. */
   onGrants(grants: readonly Grant[], pull: number): void
   /** Without a number: no pull can be answered any more. */
@@ -86,6 +86,10 @@ export class Host {
   /** Why nothing can be sent now; undefined while all is well. */
   get dead(): PosthornError | undefined {
     return this.#dead
+  }
+
+  get nowMs(): number {
+    return this.#clock.now()
   }
 
   /** Sends a command and waits for its answer. */
@@ -176,6 +180,9 @@ export class Host {
     if (turn.lost) this.#loseLeases(turn.lost)
     for (const result of turn.grants) this.#handOver(result)
     this.#decoded.forget(turn.forget)
+    for (const { source, lease, offset } of turn.cancelled ?? []) {
+      this.#sources.get(source)?.listener.onCancelled(lease, offset)
+    }
     for (const { source, error } of turn.damaged) this.#sources.get(source)?.listener.onDamage(fromWire(error))
     for (const result of turn.results) this.#calls.answer(result)
     this.#holdProcess()

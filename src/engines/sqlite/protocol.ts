@@ -4,8 +4,13 @@
  * over many of them.
  */
 import type {
+  Admission,
+  AdmissionDemand,
   AppendReceipt,
+  BreakerReport,
   Failure,
+  FinishedMessages,
+  KeyChain,
   LeaseId,
   Settlement,
   SourceOptions,
@@ -14,6 +19,7 @@ import type {
 } from '../../engine.ts'
 import type { ErrorCode } from '../../errors.ts'
 import type { SqliteAddress } from './address.ts'
+import type { SourceRow } from './store/leases.ts'
 
 /** Given to the thread when it starts. */
 export interface ThreadData {
@@ -51,6 +57,8 @@ export interface WireSingle {
 
 export interface WireGroup {
   readonly topic: string
+  /** How many each lane has, as far as the sender knows. */
+  readonly partitions: number
   readonly shared: string
   readonly runs: readonly WireRun[]
   readonly singles: readonly WireSingle[]
@@ -71,7 +79,7 @@ export type WireOutcome =
 export type Opening = { readonly opened: true; readonly identity?: string } | { readonly failed: WireError }
 
 export type Command = { readonly nowMs?: number } & (
-  | { readonly kind: 'append'; readonly call: number; readonly groups: readonly WireGroup[] }
+  | { readonly kind: 'append'; readonly call: number; readonly groups: readonly WireGroup[]; readonly atomic: boolean }
   | {
       readonly kind: 'settle'
       readonly call: number
@@ -94,13 +102,59 @@ export type Command = { readonly nowMs?: number } & (
   | { readonly kind: 'openSource'; readonly call: number; readonly source: number; readonly options: WireSourceOptions }
   | { readonly kind: 'closeSource'; readonly call: number; readonly source: number }
   | { readonly kind: 'admin'; readonly call: number; readonly operation: string; readonly values: readonly unknown[] }
+  | {
+      readonly kind: 'admit'
+      readonly call: number
+      readonly source: number
+      readonly demands: readonly AdmissionDemand[]
+      readonly finished: readonly FinishedMessages[]
+      readonly sentAtMs: number
+    }
+  | {
+      readonly kind: 'reportBreaker'
+      readonly call: number
+      readonly source: number
+      readonly report: BreakerReport | undefined
+    }
+  | {
+      readonly kind: 'steps'
+      readonly call: number
+      readonly source: number
+      readonly lease: LeaseId
+      readonly offset: number
+    }
+  | {
+      readonly kind: 'recordStep'
+      readonly call: number
+      readonly source: number
+      readonly lease: LeaseId
+      readonly offset: number
+      readonly name: string
+      readonly result: string
+    }
+  /** Asks for the `Holder` that the source's leases have, or undefined when it is not open. */
+  | { readonly kind: 'identify'; readonly call: number; readonly source: number }
+  /** Leases whose last message was acknowledged by a transactional handler. */
+  | { readonly kind: 'leasesEnded'; readonly source: number; readonly leases: readonly LeaseId[] }
   | { readonly kind: 'tick' }
   /** Something was stored through the user's own connection. */
   | { readonly kind: 'userCommitted' }
   | { readonly kind: 'close'; readonly call: number }
 )
 
-export type WireSourceOptions = Pick<SourceOptions, 'topic' | 'subscription'>
+export type WireSourceOptions = Pick<SourceOptions, 'topic' | 'subscription' | 'limits'>
+
+/** What `admit` is answered: the admissions, and the session that holds their places. */
+export interface WireAdmissions {
+  readonly sessionId: number
+  readonly admissions: readonly Admission[]
+}
+
+/** In whose name the leases of a source are. */
+export interface Holder {
+  readonly sessionId: number
+  readonly row: SourceRow
+}
 
 /** A record batch on its way to be decoded. */
 export interface WireBatch {
@@ -121,6 +175,8 @@ export interface WireGrant {
   readonly lease: LeaseId
   readonly partition: number
   readonly attempt: number
+  readonly setAside: boolean
+  readonly takeover?: readonly KeyChain[]
   readonly crashes: number
   readonly isolated: boolean
   readonly failures: readonly Failure[]
@@ -139,6 +195,7 @@ export interface Turn {
   readonly results: readonly CallResult[]
   readonly grants: readonly PullResult[]
   readonly damaged: readonly { readonly source: number; readonly error: WireError }[]
+  readonly cancelled?: readonly CancelledMessage[]
   readonly lost?: LostLeases
   /** What failed in the background, where no call can be told. */
   readonly trouble?: WireError
@@ -146,6 +203,13 @@ export interface Turn {
   readonly alarmAtMs?: number
   /** Why the thread ends with this turn, with everything given back that could be. */
   readonly ended?: WireError
+}
+
+/** A message under lease that counts as settled. */
+export interface CancelledMessage {
+  readonly source: number
+  readonly lease: LeaseId
+  readonly offset: number
 }
 
 /** Leases that are void, by source, and why. */

@@ -6,6 +6,7 @@ import { PosthornError } from '../../errors.ts'
 import { StatementCache } from './store/connection.ts'
 import { describeFailure } from './store/failure.ts'
 import { Log } from './store/log.ts'
+import { atomically } from './store/savepoint.ts'
 import type { PackedGroup } from './wire-group.ts'
 
 interface UserStore {
@@ -41,6 +42,7 @@ export class UserTransactions {
     try {
       const { statements, log } = this.#storeFor(connection)
       const packed = pack(log.topic(topic).partitions)
+      // The user may catch the error and commit all the same: then nothing of the group may be left.
       const outcome = atomically(statements, () => log.append(packed.group, this.#clock.now()))
       this.#watchForCommit(connection)
       return packed.unpack(outcome)
@@ -98,28 +100,6 @@ function prepare(connection: DatabaseSync, sql: string) {
   statement.setReadBigInts(false)
   statement.setReturnArrays(false)
   return statement
-}
-
-// A user may catch the error and commit all the same: then nothing of the group may be left.
-function atomically<T>(statements: StatementCache, work: () => T): T {
-  statements.run('SAVEPOINT posthorn_append')
-  try {
-    const result = work()
-    statements.run('RELEASE posthorn_append')
-    return result
-  } catch (error) {
-    rollBack(statements)
-    throw error
-  }
-}
-
-function rollBack(statements: StatementCache): void {
-  try {
-    statements.run('ROLLBACK TO posthorn_append')
-    statements.run('RELEASE posthorn_append')
-  } catch {
-    // A full disk makes SQLite roll back the whole transaction by itself.
-  }
 }
 
 /** How long the user's connection waits for somebody else's lock. */

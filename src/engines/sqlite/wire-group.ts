@@ -1,6 +1,7 @@
 import type { AppendGroup, AppendOutcome, AppendReceipt, NewMessage } from '../../engine.ts'
 import { partitionOfKey } from '../../message/partition.ts'
 import type { WireGroup, WireOutcome, WireRun, WireSingle } from './protocol.ts'
+import { LANES } from './store/lane-shares.ts'
 import { fromWire } from './wire-error.ts'
 
 /** A record batch is one row: large enough to be cheap for each message, small enough to be lost without grief. */
@@ -39,14 +40,14 @@ export function packGroup(group: AppendGroup, partitions: number, keylessPartiti
   const singles: WireSingle[] = []
   const packer = new RunPacker()
   const places = messages.map((message): Place => {
-    const partition = partitions === 1 ? 0 : partitionFor(message, partitions, keylessPartition)
+    const partition = partitionFor(message, partitions, keylessPartition)
     if (!looksUp && message.deliverAtMs === undefined) return packer.add(partition, message)
     singles.push(toSingle(message, partition))
     return { part: -singles.length, index: 0 }
   })
   const runs = packer.finish()
   return {
-    group: { topic, shared, runs, singles },
+    group: { topic, partitions, shared, runs, singles },
     unpack: (outcome) => {
       if ('refused' in outcome) return { refused: fromWire(outcome.refused) }
       return { receipts: places.map((place) => receiptFor(place, runs, outcome)) }
@@ -54,8 +55,10 @@ export function packGroup(group: AppendGroup, partitions: number, keylessPartiti
   }
 }
 
-function partitionFor(message: NewMessage, partitions: number, keylessPartition: number): number {
-  return message.key === undefined ? keylessPartition % partitions : partitionOfKey(message.key, partitions)
+function partitionFor({ key, priority }: NewMessage, partitions: number, keylessPartition: number): number {
+  const first = priority === undefined ? 0 : LANES.indexOf(priority) * partitions
+  if (partitions === 1) return first
+  return first + (key === undefined ? keylessPartition % partitions : partitionOfKey(key, partitions))
 }
 
 function toSingle(message: NewMessage, partition: number): WireSingle {

@@ -7,7 +7,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { setTimeout } from 'node:timers/promises'
 import { connect, type PublishOptions, seededRandom } from 'posthorn'
 import { Ledger, readLedger } from '../ledger.ts'
-import { CREATE_ORDERS, events, INSERT_ORDER, jobs, LEASE } from '../topics.ts'
+import { CREATE_ORDERS, events, INSERT_ORDER, jobs, LEASE, users } from '../topics.ts'
 import { assignment, reportReady, whenAskedToStop } from './child.ts'
 
 const { url, file, ledgerFolder, name, incarnation, seed } = assignment
@@ -17,9 +17,11 @@ const DELAY_MS_MAX = 300
 const BUSY_MS_MAX = 10_000
 const ROLLED_BACK_SHARE = 0.2
 const REPEATED_SHARE = 0.2
+const USERS = 10
 
 const random = seededRandom(seed)
 const ledger = new Ledger(ledgerFolder, `${name}.${incarnation}`)
+const sequences = new Map<string, number>()
 let labels = 0
 let stopping = false
 
@@ -82,6 +84,20 @@ async function publishOrder(): Promise<void> {
   if (!rolledBack) ledger.write('acknowledged.events', label)
 }
 
+/** The next thing that happens to some users, in the order of their sequences. */
+async function publishUsers(): Promise<void> {
+  const chosen = Array.from({ length: 3 }, () => `${name}.${incarnation}.${Math.floor(random.number() * USERS)}`)
+  await Promise.all([...new Set(chosen)].map(publishUser))
+}
+
+async function publishUser(user: string): Promise<void> {
+  const sequence = sequences.get(user) ?? 0
+  sequences.set(user, sequence + 1)
+  const label = `${user}#${sequence}`
+  await post.publish(users, { label, user, sequence })
+  ledger.write('acknowledged.users', label)
+}
+
 const ways: readonly (() => Promise<void>)[] = [
   () => publish(),
   () => publish({ delay: Math.ceil(random.number() * DELAY_MS_MAX) }),
@@ -90,6 +106,7 @@ const ways: readonly (() => Promise<void>)[] = [
   publishOrder,
   publishMany,
   publishDiscarded,
+  publishUsers,
 ]
 
 async function publishAgain(): Promise<void> {
@@ -109,7 +126,7 @@ async function publishOn(): Promise<void> {
 
 orders.exec(CREATE_ORDERS)
 // The topics exist before one of them is published to within a transaction.
-await Promise.all([publish(), publishJob(), publishAgain()])
+await Promise.all([publish(), publishJob(), publishUsers(), publishAgain()])
 const published = publishOn()
 whenAskedToStop(async () => {
   stopping = true

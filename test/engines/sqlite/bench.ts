@@ -12,6 +12,7 @@ import type {
   Grant,
   LeaseId,
   Source,
+  SourceOptions,
   SubscriptionConfig,
   SubscriptionState,
   TopicConfig,
@@ -74,20 +75,26 @@ export class Bench {
   }
 
   subscription(config: Partial<SubscriptionConfig> = {}): Promise<void> {
-    return this.engine.ensureSubscription({ ...HERE, maxCrashes: 2, ...config })
+    const defaults = { ...HERE, maxCrashes: 2, ordered: false, maxParked: 100_000 }
+    return this.engine.ensureSubscription({ ...defaults, ...config })
   }
 
-  async source(options: { topic?: string; subscription?: string; handlerTimeoutMs?: number } = {}): Promise<Reader> {
+  async source(
+    options: Partial<Pick<SourceOptions, 'topic' | 'subscription' | 'handlerTimeoutMs' | 'limits'>> = {},
+  ): Promise<Reader> {
     const lost: { leases: readonly LeaseId[]; reason: string }[] = []
     const damage: Error[] = []
+    const cancelled: Reader['cancelled'] = []
     const source = await this.engine.openSource({
       ...HERE,
       handlerTimeoutMs: 60_000,
+      limits: [],
       ...options,
+      onCancelled: (lease, offset) => cancelled.push({ lease, offset }),
       onLeasesLost: (leases, reason) => lost.push({ leases, reason }),
       onDamage: (error) => damage.push(error),
     })
-    return new Reader(source, lost, damage, this.engine)
+    return new Reader(source, lost, damage, cancelled, this.engine)
   }
 
   async publish(data: readonly unknown[], options: PublishOptions = {}): Promise<readonly AppendReceipt[]> {
@@ -115,12 +122,14 @@ export class Reader {
   readonly source: Source
   readonly lost: { leases: readonly LeaseId[]; reason: string }[]
   readonly damage: Error[]
+  readonly cancelled: { lease: LeaseId; offset: number }[]
   readonly #engine: Engine
 
-  constructor(source: Source, lost: Reader['lost'], damage: Error[], engine: Engine) {
+  constructor(source: Source, lost: Reader['lost'], damage: Error[], cancelled: Reader['cancelled'], engine: Engine) {
     this.source = source
     this.lost = lost
     this.damage = damage
+    this.cancelled = cancelled
     this.#engine = engine
   }
 

@@ -7,7 +7,7 @@ import type { Worker } from 'node:worker_threads'
 import { connectSqlite } from '../../../src/engines/sqlite/index.ts'
 import { silentLogger, systemEnvironment } from '../../../src/environment/index.ts'
 import { PosthornError } from '../../../src/errors.ts'
-import { Bench, coded, dataOf, eventually, HERE, newFile, sql } from './bench.ts'
+import { Bench, coded, dataOf, eventually, newFile, sql } from './bench.ts'
 
 /** The threads that are started from now on, in order. */
 function threads(test: TestContext): Worker[] {
@@ -112,10 +112,7 @@ describe('recovery', () => {
       away(file)
       await assert.rejects(bench.publish(['lost']), coded('POSTHORN_STORAGE_REPLACED'))
       await assert.rejects(reader.pull(), coded('POSTHORN_STORAGE_REPLACED'))
-      await assert.rejects(
-        bench.engine.ensureSubscription({ ...HERE, maxCrashes: 2 }),
-        coded('POSTHORN_STORAGE_REPLACED'),
-      )
+      await assert.rejects(bench.subscription(), coded('POSTHORN_STORAGE_REPLACED'))
       await bench.engine.close()
     }
   })

@@ -43,7 +43,10 @@ class Stage {
   static ready(test: TestContext, file: string): Stage {
     const stage = new Stage(test, file)
     stage.call({ kind: 'ensureTopic', config: topicConfig } as Call)
-    stage.call({ kind: 'ensureSubscription', config: { ...HERE, maxCrashes: 2 } } as Call)
+    stage.call({
+      kind: 'ensureSubscription',
+      config: { ...HERE, maxCrashes: 2, ordered: false, maxParked: 1_000 },
+    } as Call)
     stage.call({ kind: 'openSource', source: 1, options: HERE } as Call)
     return stage
   }

@@ -1,5 +1,5 @@
 export const LIST_TOPICS = `
-SELECT topic_id AS topicId, name AS topic, kind,
+SELECT topic_id AS topicId, name AS topic, kind, partitions AS partitionsOfLane,
        (SELECT coalesce(sum(count), 0) FROM posthorn_batches AS b WHERE b.topic_id = t.topic_id) AS messages,
        (SELECT coalesce(sum(octet_length(data)), 0) FROM posthorn_batches AS b WHERE b.topic_id = t.topic_id) AS bytes,
        (SELECT count(*) FROM posthorn_delayed AS d WHERE d.topic_id = t.topic_id) AS delayed,
@@ -15,10 +15,14 @@ SELECT partition, next_offset AS nextOffset,
 export const LIST_SUBSCRIPTIONS = `
 SELECT s.subscription_id AS subscriptionId, t.topic_id AS topicId, t.name AS topic, s.name AS subscription, paused,
        (SELECT count(*) FROM posthorn_retries AS r
-         WHERE r.subscription_id = s.subscription_id AND session_id IS NULL) AS retrying,
+         WHERE r.subscription_id = s.subscription_id AND session_id IS NULL AND parked = 0) AS retrying,
+       (SELECT count(*) FROM posthorn_retries AS r
+         WHERE r.subscription_id = s.subscription_id AND session_id IS NULL AND parked <> 0) AS parked,
        (SELECT count(*) FROM posthorn_retries AS r
          WHERE r.subscription_id = s.subscription_id AND session_id IS NOT NULL) AS leasedRetries,
-       (SELECT count(*) FROM posthorn_dead_letters AS d WHERE d.subscription_id = s.subscription_id) AS deadLetters
+       (SELECT count(*) FROM posthorn_dead_letters AS d WHERE d.subscription_id = s.subscription_id) AS deadLetters,
+       (SELECT count(*) FROM posthorn_dead_letters AS d
+         WHERE d.subscription_id = s.subscription_id AND blocks = 1) AS blockedKeys
   FROM posthorn_subscriptions AS s JOIN posthorn_topics AS t USING (topic_id)
  WHERE ?1 IS NULL OR t.name = ?1 ORDER BY t.name, s.name`
 
@@ -48,6 +52,7 @@ SELECT coalesce(sum(count), 0) + (SELECT count(*) FROM posthorn_delayed WHERE to
 
 export const PURGE_BATCHES = `DELETE FROM posthorn_batches WHERE topic_id = ?`
 export const PURGE_DELAYED = `DELETE FROM posthorn_delayed WHERE topic_id = ?`
+export const PURGE_CANCELLED = `DELETE FROM posthorn_cancelled WHERE topic_id = ?`
 export const PURGE_IDS = `DELETE FROM posthorn_deduplication WHERE topic_id = ?`
 export const DELETE_PARTITIONS = `DELETE FROM posthorn_partitions WHERE topic_id = ?`
 export const DELETE_TOPIC = `DELETE FROM posthorn_topics WHERE topic_id = ?`
@@ -63,6 +68,12 @@ SELECT 'The cursor of subscription ' || s.name || ' lies beyond the end of parti
   JOIN posthorn_subscriptions AS s USING (subscription_id)
   JOIN posthorn_partitions AS p ON p.topic_id = s.topic_id AND p.partition = c.partition
  WHERE c.next_offset > p.next_offset
+UNION ALL
+SELECT 'Subscription ' || s.name || ' has no cursor in partition ' || p.partition || '.'
+  FROM posthorn_subscriptions AS s
+  JOIN posthorn_partitions AS p USING (topic_id)
+ WHERE NOT EXISTS (SELECT 1 FROM posthorn_cursors AS c
+                    WHERE c.subscription_id = s.subscription_id AND c.partition = p.partition)
 UNION ALL
 SELECT 'Messages of topic ' || t.name || ' lie beyond the end of partition ' || b.partition || '.'
   FROM posthorn_batches AS b

@@ -19,6 +19,13 @@ export const RETURNED_RANGES = `
 SELECT ${COLUMNS}, crashes >= ${SUSPECT_FROM} AS suspect FROM posthorn_leases
  WHERE subscription_id = ?1 AND session_id IS NULL ORDER BY suspect, partition, from_offset LIMIT 256`
 
+export const RETURNED_RANGES_OF_PARTITION = `
+SELECT ${COLUMNS}, crashes >= ${SUSPECT_FROM} AS suspect FROM posthorn_leases
+ WHERE subscription_id = ?1 AND partition = ?2 AND session_id IS NULL ORDER BY from_offset LIMIT 64`
+
+export const FIND_RETURNED_RANGE = `
+SELECT 1 AS found FROM posthorn_leases WHERE subscription_id = ? AND partition = ? AND session_id IS NULL LIMIT 1`
+
 export const UPDATE_LEASE = `UPDATE posthorn_leases SET from_offset = ?, to_offset = ?, settled = ? WHERE lease_id = ?`
 
 export const DELETE_LEASE = `DELETE FROM posthorn_leases WHERE lease_id = ?`
@@ -40,7 +47,8 @@ export const LEASES_OF_SESSION = `SELECT ${COLUMNS} FROM posthorn_leases WHERE s
 
 export const LEASE_IDS_OF_SESSION = `
 SELECT lease_id AS leaseId FROM posthorn_leases WHERE session_id = ?1
- UNION ALL SELECT lease_id FROM posthorn_retries WHERE session_id = ?1`
+ UNION ALL SELECT lease_id FROM posthorn_retries WHERE session_id = ?1
+ UNION ALL SELECT lease_id FROM posthorn_cancel_notices WHERE session_id = ?1`
 
 export const RETURN_LOST_LEASES = `
 UPDATE posthorn_leases SET session_id = NULL, isolated = 0, crashes = crashes + 1 WHERE session_id = ?`

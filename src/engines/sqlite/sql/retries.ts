@@ -1,11 +1,13 @@
+import { NEVER_MS } from './chains.ts'
 import { SUSPECT_FROM } from './subscriptions.ts'
 
 const COLUMNS = `retry_id AS retryId, subscription_id AS subscriptionId, partition, offset, attempt, crashes, isolated,
-       failures, event`
+       failures, event, message_key AS key`
 
 export const INSERT_RETRY = `
-INSERT INTO posthorn_retries (subscription_id, partition, offset, due_at_ms, attempt, failures, event)
-VALUES (?, ?, ?, ?, ?, ?, ?)`
+INSERT INTO posthorn_retries
+  (subscription_id, partition, offset, due_at_ms, attempt, crashes, failures, event, message_key, parked)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
 // Both walk their index in its own order, and pass over what the other one is for without reading its row.
 export const DUE_RETRIES = `
@@ -19,10 +21,26 @@ SELECT ${COLUMNS} FROM posthorn_retries
  WHERE subscription_id = ?1 AND session_id IS NULL AND due_at_ms <= ?2 AND crashes > 0 AND crashes >= ${SUSPECT_FROM}
  ORDER BY due_at_ms, crashes, retry_id LIMIT ?3`
 
-export const NEXT_RETRY = `
-SELECT min(due_at_ms) AS dueAtMs FROM posthorn_retries WHERE subscription_id = ? AND session_id IS NULL`
+// As above, for one partition of an ordered subscription, and in offset order where they fell due together. A row that
+// came back from somebody's hands may be due while the one before it is not any more: then it has to wait for it.
+export const DUE_IN_PARTITION = `
+SELECT ${COLUMNS}, crashes >= ${SUSPECT_FROM} AS suspect FROM posthorn_retries AS due
+ WHERE subscription_id = ?1 AND session_id IS NULL AND due_at_ms <= ?2 AND partition = ?3
+   AND NOT EXISTS (SELECT 1 FROM posthorn_retries AS earlier
+                    WHERE earlier.subscription_id = ?1 AND earlier.partition = ?3
+                      AND earlier.message_key = due.message_key AND earlier.offset < due.offset
+                      AND earlier.session_id IS NULL AND earlier.due_at_ms > due.due_at_ms)
+   AND NOT EXISTS (SELECT 1 FROM posthorn_dead_letters AS blocker
+                    WHERE blocker.subscription_id = ?1 AND blocker.partition = ?3
+                      AND blocker.message_key = due.message_key AND blocker.blocks = 1)
+ ORDER BY due_at_ms, offset LIMIT ?4`
 
-export const LEASE_RETRY = `UPDATE posthorn_retries SET lease_id = ?, session_id = ?, isolated = ? WHERE retry_id = ?`
+export const NEXT_RETRY = `
+SELECT min(due_at_ms) AS dueAtMs FROM posthorn_retries
+ WHERE subscription_id = ? AND session_id IS NULL AND due_at_ms < ${NEVER_MS}`
+
+export const LEASE_RETRY = `
+UPDATE posthorn_retries SET lease_id = ?, session_id = ?, isolated = ?, parked = 0 WHERE retry_id = ?`
 
 export const FIND_LEASED_RETRY = `
 SELECT ${COLUMNS} FROM posthorn_retries WHERE lease_id = ? AND session_id = ?`
@@ -30,6 +48,11 @@ SELECT ${COLUMNS} FROM posthorn_retries WHERE lease_id = ? AND session_id = ?`
 export const RETRY_AGAIN = `
 UPDATE posthorn_retries
    SET due_at_ms = ?, attempt = attempt + 1, crashes = 0, isolated = 0, failures = ?, lease_id = NULL, session_id = NULL
+ WHERE retry_id = ?`
+
+export const PARK_AGAIN = `
+UPDATE posthorn_retries
+   SET due_at_ms = ?, parked = ?, isolated = 0, lease_id = NULL, session_id = NULL
  WHERE retry_id = ?`
 
 export const RELEASE_RETRY = `
@@ -54,12 +77,12 @@ DELETE FROM posthorn_retries WHERE subscription_id = ? AND partition = ? AND off
 export const DELETE_ALL_RETRIES = `DELETE FROM posthorn_retries WHERE subscription_id = ?`
 
 const DEAD_COLUMNS = `dead_letter_id AS id, partition, offset, reason, dead_at_ms AS deadAtMs, attempts, crashes,
-       failures, event`
+       failures, event, message_key AS key, blocks`
 
 export const INSERT_DEAD_LETTER = `
 INSERT INTO posthorn_dead_letters
-  (subscription_id, partition, offset, reason, dead_at_ms, attempts, crashes, failures, event)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
+  (subscription_id, partition, offset, reason, dead_at_ms, attempts, crashes, failures, event, message_key, blocks)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
 export const LIST_DEAD_LETTERS = `
 SELECT ${DEAD_COLUMNS} FROM posthorn_dead_letters
@@ -69,5 +92,8 @@ export const FIND_DEAD_LETTER = `
 SELECT ${DEAD_COLUMNS} FROM posthorn_dead_letters WHERE subscription_id = ? AND dead_letter_id = ?`
 
 export const DELETE_DEAD_LETTER = `DELETE FROM posthorn_dead_letters WHERE subscription_id = ? AND dead_letter_id = ?`
+
+export const BLOCKING_DEAD_LETTERS = `
+SELECT ${DEAD_COLUMNS} FROM posthorn_dead_letters WHERE subscription_id = ? AND blocks = 1`
 
 export const DELETE_ALL_DEAD_LETTERS = `DELETE FROM posthorn_dead_letters WHERE subscription_id = ?`

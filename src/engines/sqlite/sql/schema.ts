@@ -44,11 +44,13 @@ CREATE TABLE posthorn_batches (
 );
 CREATE UNIQUE INDEX posthorn_batches_by_offset ON posthorn_batches (topic_id, partition, base_offset);
 
--- Ids that publishers gave, remembered for the topic's window.
+-- Ids that publishers gave, remembered for the topic's window; and where their message is, once it is in the log.
 CREATE TABLE posthorn_deduplication (
   topic_id      INTEGER NOT NULL,
   message_id    TEXT NOT NULL,
   expires_at_ms INTEGER NOT NULL,
+  partition     INTEGER,
+  offset        INTEGER,
   PRIMARY KEY (topic_id, message_id)
 ) WITHOUT ROWID;
 CREATE INDEX posthorn_deduplication_by_expiry ON posthorn_deduplication (expires_at_ms);
@@ -58,22 +60,56 @@ CREATE TABLE posthorn_delayed (
   delayed_id INTEGER PRIMARY KEY,
   topic_id   INTEGER NOT NULL,
   partition  INTEGER NOT NULL,
+  message_id TEXT NOT NULL,
   due_at_ms  INTEGER NOT NULL,
   time_ms    INTEGER NOT NULL,
   shared     TEXT NOT NULL,
   own        TEXT NOT NULL
 );
 CREATE INDEX posthorn_delayed_by_due ON posthorn_delayed (due_at_ms);
-CREATE INDEX posthorn_delayed_by_topic ON posthorn_delayed (topic_id);
+CREATE INDEX posthorn_delayed_by_id ON posthorn_delayed (topic_id, message_id);
+
+-- Messages of the log that are not to be granted any more, whatever subscription reaches them; kept as long as they are.
+CREATE TABLE posthorn_cancelled (
+  topic_id  INTEGER NOT NULL,
+  partition INTEGER NOT NULL,
+  offset    INTEGER NOT NULL,
+  PRIMARY KEY (topic_id, partition, offset)
+) WITHOUT ROWID;
+
+-- For sessions that are to be told that a message which they hold was cancelled. "ended": nothing else is left of the
+-- lease, which is gone.
+CREATE TABLE posthorn_cancel_notices (
+  session_id INTEGER NOT NULL,
+  lease_id   INTEGER NOT NULL,
+  offset     INTEGER NOT NULL,
+  ended      INTEGER NOT NULL,
+  PRIMARY KEY (session_id, lease_id, offset)
+) WITHOUT ROWID;
 
 CREATE TABLE posthorn_subscriptions (
   subscription_id INTEGER PRIMARY KEY AUTOINCREMENT,
   topic_id        INTEGER NOT NULL,
   name            TEXT NOT NULL,
   max_crashes     INTEGER NOT NULL,
+  ordered         INTEGER NOT NULL,
+  max_parked      INTEGER NOT NULL,
   paused          INTEGER NOT NULL DEFAULT 0,
+  -- Rows of posthorn_retries: kept by triggers, because it is asked for with every grant.
+  set_aside       INTEGER NOT NULL DEFAULT 0,
   UNIQUE (topic_id, name)
 );
+
+-- Who alone is given messages of a partition of an ordered subscription. "announced" once the owner has been told.
+CREATE TABLE posthorn_owners (
+  subscription_id INTEGER NOT NULL,
+  partition       INTEGER NOT NULL,
+  session_id      INTEGER NOT NULL,
+  source          INTEGER NOT NULL,
+  announced       INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (subscription_id, partition)
+) WITHOUT ROWID;
+CREATE INDEX posthorn_owners_by_session ON posthorn_owners (session_id);
 
 CREATE TABLE posthorn_cursors (
   subscription_id INTEGER NOT NULL,
@@ -99,8 +135,10 @@ CREATE TABLE posthorn_leases (
 CREATE INDEX posthorn_leases_isolated ON posthorn_leases (session_id) WHERE isolated = 1;
 CREATE INDEX posthorn_leases_by_range ON posthorn_leases (subscription_id, partition, from_offset);
 
--- Single messages that failed and wait for their next attempt, or are leased for it (session_id is set). "event" is a
--- copy of the message where the log may no longer have it.
+-- Single messages that were set aside, to wait for their next attempt, for their key or for a limit; or are leased
+-- (session_id is set). "event" is a copy of the message where the log may no longer have it. Those of one message_key
+-- form its chain; "parked" says that a row waits until the one before it is gone (1) or the key is freed (2), and then
+-- its due_at_ms is beyond all time.
 CREATE TABLE posthorn_retries (
   retry_id        INTEGER PRIMARY KEY,
   subscription_id INTEGER NOT NULL,
@@ -112,9 +150,19 @@ CREATE TABLE posthorn_retries (
   isolated        INTEGER NOT NULL DEFAULT 0,
   failures        TEXT NOT NULL,
   event           TEXT,
+  message_key     TEXT,
+  parked          INTEGER NOT NULL DEFAULT 0,
   lease_id        INTEGER,
   session_id      INTEGER
 );
+CREATE TRIGGER posthorn_retries_counted AFTER INSERT ON posthorn_retries BEGIN
+  UPDATE posthorn_subscriptions SET set_aside = set_aside + 1 WHERE subscription_id = NEW.subscription_id;
+END;
+CREATE TRIGGER posthorn_retries_discounted AFTER DELETE ON posthorn_retries BEGIN
+  UPDATE posthorn_subscriptions SET set_aside = set_aside - 1 WHERE subscription_id = OLD.subscription_id;
+END;
+CREATE INDEX posthorn_retries_by_key ON posthorn_retries (subscription_id, partition, message_key, offset)
+  WHERE message_key IS NOT NULL;
 CREATE INDEX posthorn_retries_by_due ON posthorn_retries (subscription_id, due_at_ms, crashes)
   WHERE session_id IS NULL;
 CREATE INDEX posthorn_retries_isolated ON posthorn_retries (session_id) WHERE isolated = 1;
@@ -122,6 +170,9 @@ CREATE INDEX posthorn_retries_isolated ON posthorn_retries (session_id) WHERE is
 CREATE INDEX posthorn_retries_crashed ON posthorn_retries (subscription_id, due_at_ms, crashes)
   WHERE session_id IS NULL AND crashes > 0;
 CREATE INDEX posthorn_retries_by_offset ON posthorn_retries (subscription_id, partition, offset);
+-- Redriven messages, which the log may no longer have, by their id.
+CREATE INDEX posthorn_retries_by_id ON posthorn_retries (subscription_id, json_extract(event, '$.id'))
+  WHERE event IS NOT NULL;
 CREATE INDEX posthorn_retries_by_lease ON posthorn_retries (session_id, lease_id) WHERE session_id IS NOT NULL;
 
 CREATE TABLE posthorn_dead_letters (
@@ -134,9 +185,15 @@ CREATE TABLE posthorn_dead_letters (
   attempts        INTEGER NOT NULL,
   crashes         INTEGER NOT NULL,
   failures        TEXT NOT NULL,
-  event           TEXT
+  event           TEXT,
+  message_key     TEXT,
+  -- What else of the key was set aside waits until this one is redriven or deleted.
+  blocks          INTEGER NOT NULL DEFAULT 0
 );
+CREATE INDEX posthorn_dead_letters_blocking ON posthorn_dead_letters (subscription_id, partition, message_key)
+  WHERE blocks = 1;
 CREATE INDEX posthorn_dead_letters_by_subscription ON posthorn_dead_letters (subscription_id, dead_letter_id);
+CREATE INDEX posthorn_dead_letters_by_offset ON posthorn_dead_letters (subscription_id, partition, offset);
 
 -- Processes that consume. Their leases live until lease_until_ms, which they push forward.
 CREATE TABLE posthorn_sessions (
@@ -147,10 +204,50 @@ CREATE TABLE posthorn_sessions (
   lease_until_ms INTEGER NOT NULL
 );
 
+CREATE TRIGGER posthorn_sessions_ended AFTER DELETE ON posthorn_sessions BEGIN
+  DELETE FROM posthorn_cancel_notices WHERE session_id = OLD.session_id;
+END;
+
+-- One row a source. A subscription's partitions are shared out evenly among them, if it is ordered.
 CREATE TABLE posthorn_session_subscriptions (
   session_id      INTEGER NOT NULL,
+  source          INTEGER NOT NULL,
   subscription_id INTEGER NOT NULL,
-  PRIMARY KEY (session_id, subscription_id)
+  -- What the source says of its breaker, as JSON, unless it is closed.
+  breaker         TEXT,
+  PRIMARY KEY (session_id, source)
+) WITHOUT ROWID;
+CREATE INDEX posthorn_session_subscriptions_by_subscription ON posthorn_session_subscriptions (subscription_id);
+
+-- The buckets of rate limits. One that is full again has no row, or an old one.
+CREATE TABLE posthorn_rates (
+  subscription_id INTEGER NOT NULL,
+  limit_name      TEXT NOT NULL,
+  bucket          TEXT NOT NULL,
+  next_at_ms      REAL NOT NULL,
+  PRIMARY KEY (subscription_id, limit_name, bucket)
+) WITHOUT ROWID;
+CREATE INDEX posthorn_rates_by_time ON posthorn_rates (next_at_ms);
+
+-- Messages that were admitted by a limit of messages in flight, and have not ended.
+CREATE TABLE posthorn_in_flight (
+  subscription_id INTEGER NOT NULL,
+  limit_name      TEXT NOT NULL,
+  bucket          TEXT NOT NULL,
+  session_id      INTEGER NOT NULL,
+  source          INTEGER NOT NULL,
+  held            INTEGER NOT NULL,
+  PRIMARY KEY (subscription_id, limit_name, bucket, session_id, source)
+) WITHOUT ROWID;
+
+-- Results of finished steps, as JSON, of messages that are not acknowledged yet.
+CREATE TABLE posthorn_steps (
+  subscription_id INTEGER NOT NULL,
+  partition       INTEGER NOT NULL,
+  offset          INTEGER NOT NULL,
+  name            TEXT NOT NULL,
+  result          TEXT NOT NULL,
+  PRIMARY KEY (subscription_id, partition, offset, name)
 ) WITHOUT ROWID;
 
 -- Single messages, for people with an SQL prompt.

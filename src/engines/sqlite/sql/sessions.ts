@@ -3,6 +3,8 @@ INSERT INTO posthorn_sessions (host, pid, started_at_ms, lease_until_ms) VALUES 
 
 export const RENEW_SESSION = `UPDATE posthorn_sessions SET lease_until_ms = ? WHERE session_id = ?`
 
+export const PROLONG_SESSIONS = `UPDATE posthorn_sessions SET lease_until_ms = lease_until_ms + ?`
+
 export const FIND_SESSION = `SELECT 1 AS found FROM posthorn_sessions WHERE session_id = ?`
 
 export const LOST_SESSIONS = `
@@ -17,10 +19,10 @@ export const DELETE_SESSION = `DELETE FROM posthorn_sessions WHERE session_id = 
 export const DELETE_SESSION_SUBSCRIPTIONS = `DELETE FROM posthorn_session_subscriptions WHERE session_id = ?`
 
 export const ADD_SESSION_SUBSCRIPTION = `
-INSERT OR IGNORE INTO posthorn_session_subscriptions (session_id, subscription_id) VALUES (?, ?)`
+INSERT OR IGNORE INTO posthorn_session_subscriptions (session_id, source, subscription_id) VALUES (?, ?, ?)`
 
 export const REMOVE_SESSION_SUBSCRIPTION = `
-DELETE FROM posthorn_session_subscriptions WHERE session_id = ? AND subscription_id = ?`
+DELETE FROM posthorn_session_subscriptions WHERE session_id = ? AND source = ?`
 
 export const LIMITS_OF_SUBSCRIPTION = `
 SELECT topic_id AS topicId, max_crashes AS maxCrashes FROM posthorn_subscriptions WHERE subscription_id = ?`
@@ -30,7 +32,7 @@ SELECT session_id AS sessionId, host, pid, started_at_ms AS startedAtMs, lease_u
   FROM posthorn_sessions ORDER BY session_id`
 
 export const SUBSCRIPTIONS_OF_SESSION = `
-SELECT topics.name AS topic, subscriptions.name AS subscription
+SELECT DISTINCT topics.name AS topic, subscriptions.name AS subscription
   FROM posthorn_session_subscriptions
   JOIN posthorn_subscriptions AS subscriptions USING (subscription_id)
   JOIN posthorn_topics AS topics USING (topic_id)

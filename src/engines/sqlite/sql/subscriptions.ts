@@ -1,19 +1,21 @@
 export const FIND_SUBSCRIPTION = `
-SELECT subscription_id AS subscriptionId, topic_id AS topicId, paused, max_crashes AS maxCrashes
+SELECT subscription_id AS subscriptionId, topic_id AS topicId, paused, max_crashes AS maxCrashes, ordered,
+       max_parked AS maxParked
   FROM posthorn_subscriptions WHERE topic_id = ? AND name = ?`
 
 export const FIND_CONFIGURED_SUBSCRIPTION = `
 SELECT 1 AS found FROM posthorn_subscriptions AS s JOIN posthorn_topics AS t USING (topic_id)
- WHERE t.name = ? AND s.name = ? AND max_crashes = ?`
+ WHERE t.name = ? AND s.name = ? AND max_crashes = ? AND ordered = ? AND max_parked = ?`
 
 /** From how many crashes on messages of subscription ?1 are suspects: with one more they would be dead letters. */
 export const SUSPECT_FROM = `
 (SELECT max(1, max_crashes - 1) FROM posthorn_subscriptions WHERE subscription_id = ?1)`
 
 export const INSERT_SUBSCRIPTION = `
-INSERT INTO posthorn_subscriptions (topic_id, name, max_crashes) VALUES (?, ?, ?)`
+INSERT INTO posthorn_subscriptions (topic_id, name, max_crashes, ordered, max_parked) VALUES (?, ?, ?, ?, ?)`
 
-export const UPDATE_SUBSCRIPTION = `UPDATE posthorn_subscriptions SET max_crashes = ? WHERE subscription_id = ?`
+export const UPDATE_SUBSCRIPTION = `
+UPDATE posthorn_subscriptions SET max_crashes = ?, ordered = ?, max_parked = ? WHERE subscription_id = ?`
 
 export const MARK_HAD_SUBSCRIPTION = `UPDATE posthorn_topics SET had_subscription = 1 WHERE topic_id = ?`
 
@@ -35,10 +37,15 @@ SELECT cursors.partition, cursors.next_offset AS cursor, heads.next_offset AS he
  WHERE cursors.subscription_id = ?1 AND cursors.next_offset < heads.next_offset
  ORDER BY cursors.partition`
 
-// One row while the subscription exists: whether a pull would find anything now.
+/** Whether fewer messages are set aside than may be. */
+export const MAY_TAKE_NEW = `
+SELECT set_aside < max_parked AS room FROM posthorn_subscriptions WHERE subscription_id = ?`
+
+// One row while the subscription exists: whether a pull would find anything now, if it has no order; otherwise that
+// depends on which partitions are whose.
 export const LOOK_FOR_WORK = `
-SELECT subscriptions.paused = 0 AND (
-         EXISTS (SELECT 1 FROM posthorn_cursors AS cursors
+SELECT ordered, paused, set_aside < max_parked AS room, ordered = 0 AND paused = 0 AND (
+         set_aside < max_parked AND EXISTS (SELECT 1 FROM posthorn_cursors AS cursors
                    JOIN posthorn_partitions AS heads
                      ON heads.topic_id = subscriptions.topic_id AND heads.partition = cursors.partition
                   WHERE cursors.subscription_id = ?1 AND cursors.next_offset < heads.next_offset)

@@ -221,13 +221,9 @@ export class Connection extends StatementCache {
       )
       if (mode.journal_mode !== 'wal') throw new PosthornError('POSTHORN_STORAGE_READ_ONLY', { file })
     }
-    // Checkpoints run between commits, in writer/checkpoints.ts, never inside of one that a publisher waits for.
-    this.waitWhileBusy(() =>
-      this.#database.exec(
-        'PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864; PRAGMA foreign_keys = OFF',
-      ),
-    )
-    if (maxBytes !== undefined) this.waitWhileBusy(() => this.#limit(maxBytes))
+    this.waitWhileBusy(() => this.#database.exec('PRAGMA foreign_keys = OFF'))
+    this.waitWhileBusy(() => configureCommits(this.#database))
+    if (maxBytes !== undefined) this.waitWhileBusy(() => limitBytes(this.#database, maxBytes))
   }
 
   // SQLite makes the log when it first reads.
@@ -236,15 +232,22 @@ export class Connection extends StatementCache {
     this.#log = new LogFile(this.file)
   }
 
-  #limit(maxBytes: number): void {
-    const { page_size } = this.#database.prepare('PRAGMA page_size').get() as { page_size: number }
-    this.#database.exec(`PRAGMA max_page_count = ${Math.floor(maxBytes / page_size)}`)
-  }
-
   #rollBack(): void {
     // SQLite has rolled back by itself after some failures, such as a full disk.
     if (this.#database.isTransaction) this.#database.exec('ROLLBACK')
   }
+}
+
+/** Of every connection of ours that writes. */
+export function configureCommits(database: DatabaseSync): void {
+  // Checkpoints run between commits, in writer/checkpoints.ts, never inside of one that somebody waits for.
+  database.exec('PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864')
+}
+
+/** Bounds what the connection may make of the file. */
+export function limitBytes(database: DatabaseSync, maxBytes: number): void {
+  const { page_size } = database.prepare('PRAGMA page_size').get() as { page_size: number }
+  database.exec(`PRAGMA max_page_count = ${Math.floor(maxBytes / page_size)}`)
 }
 
 const UNAVAILABLE: ReadonlySet<string> = new Set(['EEXIST', 'ENOTDIR', 'ENAMETOOLONG', 'EMFILE', 'ENFILE'])

@@ -1,9 +1,11 @@
 import type { DeadReason, Failure } from '../../../engine.ts'
+import { NEVER_MS } from '../sql/chains.ts'
 import * as sql from '../sql/retries.ts'
+import { type Chains, PARKED } from './chains.ts'
 import type { Statements } from './connection.ts'
 import type { MessageReader } from './message-reader.ts'
 
-/** A message that failed, as it is kept between attempts. */
+/** A message that was set aside: it failed, or waits for its key or for a limit. */
 export interface RetryRow {
   readonly retryId: number
   readonly subscriptionId: number
@@ -15,7 +17,26 @@ export interface RetryRow {
   readonly isolated: 0 | 1
   readonly failures: string
   readonly event: string | null
+  readonly key: string | null
 }
+
+export interface DueRow extends RetryRow {
+  /** Whether one more crash would make a dead letter of it. */
+  readonly suspect: 0 | 1
+}
+
+/** A message of a range, on its way to a row of its own. */
+export interface MessagePlace {
+  readonly subscriptionId: number
+  readonly partition: number
+  readonly offset: number
+  readonly crashes: number
+  /** Given in ordered subscriptions, if the message has one. */
+  readonly key: string | undefined
+}
+
+/** What a message that is set aside waits for. */
+export type Until = number | 'chain' | 'freed'
 
 export interface DeadLetterRow {
   readonly id: number
@@ -27,6 +48,8 @@ export interface DeadLetterRow {
   readonly crashes: number
   readonly failures: string
   readonly event: string | null
+  readonly key: string | null
+  readonly blocks: 0 | 1
 }
 
 export interface Burial {
@@ -40,32 +63,44 @@ export interface Burial {
   readonly failures: readonly Failure[]
   /** A copy of the event where the log may no longer have it. */
   readonly event?: string | null
+  readonly key?: string | null | undefined
+  /** Its key waits for an operator. */
+  readonly blocks?: boolean | undefined
 }
 
-/** Messages that did not go the happy way, a row each: retries, and dead letters with their content and history. */
+/** Messages that did not go the happy way, a row each: set aside, or dead letters with their content and history. */
 export class Exceptions {
   readonly #statements: Statements
   readonly #reader: MessageReader
+  readonly #chains: Chains
 
-  constructor(statements: Statements, reader: MessageReader) {
+  constructor(statements: Statements, reader: MessageReader, chains: Chains) {
     this.#statements = statements
     this.#reader = reader
+    this.#chains = chains
   }
 
-  retry(
-    subscriptionId: number,
-    partition: number,
-    offset: number,
-    dueAtMs: number,
-    failures: readonly Failure[],
-  ): void {
-    const attempt = failures.length + 1
-    const history = JSON.stringify(failures)
-    this.#statements.run(sql.INSERT_RETRY, subscriptionId, partition, offset, dueAtMs, attempt, history, null)
+  /** After the first failure. */
+  retry(place: MessagePlace, dueAtMs: number, failure: Failure): void {
+    this.#insert({ ...place, crashes: 0 }, { dueAtMs, parked: PARKED.not, attempt: 2, failures: [failure] })
+    this.#holdBehind(place)
   }
 
   retryAgain(row: RetryRow, dueAtMs: number, failure: Failure): void {
     this.#statements.run(sql.RETRY_AGAIN, dueAtMs, JSON.stringify([...failuresOf(row), failure]), row.retryId)
+    this.#holdBehind(row)
+  }
+
+  /** Sets a message of a range aside. */
+  park(place: MessagePlace, until: Until, nowMs: number): void {
+    this.#insert(place, { ...this.#wait(place, until, nowMs), attempt: 1, failures: [] })
+    if (typeof until === 'number') this.#holdBehind(place)
+  }
+
+  parkAgain(row: RetryRow, until: Until, nowMs: number): void {
+    const { dueAtMs, parked } = this.#wait(row, until, nowMs)
+    this.#statements.run(sql.PARK_AGAIN, dueAtMs, parked, row.retryId)
+    if (typeof until === 'number') this.#holdBehind(row)
   }
 
   bury(burial: Burial, nowMs: number): void {
@@ -82,14 +117,29 @@ export class Exceptions {
       burial.crashes,
       JSON.stringify(burial.failures),
       event,
+      burial.key ?? null,
+      Number(isBlocking(burial)),
     )
+    if (isBlocking(burial)) this.#holdBehind(burial)
   }
 
-  buryRetry(row: RetryRow, topicId: number, reason: DeadReason, failure: Failure, nowMs: number): void {
-    const { subscriptionId, partition, offset, attempt: attempts, crashes, event } = row
+  buryRetry(
+    row: RetryRow,
+    death: Pick<Burial, 'topicId' | 'reason' | 'blocks'>,
+    failure: Failure,
+    nowMs: number,
+  ): void {
+    const { subscriptionId, partition, offset, attempt: attempts, crashes, event, key } = row
     const failures = [...failuresOf(row), failure]
-    this.bury({ subscriptionId, topicId, partition, offset, reason, attempts, crashes, failures, event }, nowMs)
-    this.delete(row)
+    this.bury({ ...death, subscriptionId, partition, offset, attempts, crashes, failures, event, key }, nowMs)
+    this.settleForGood(row, nowMs)
+  }
+
+  /** The message is done with: what waits behind it goes on. */
+  settleForGood(row: RetryRow, nowMs: number): void {
+    this.#statements.run(sql.DELETE_RETRY, row.retryId)
+    const { subscriptionId, partition, key } = row
+    if (key !== null) this.#chains.advance({ subscriptionId, partition, key }, nowMs)
   }
 
   /** What is due and no suspect. */
@@ -99,6 +149,11 @@ export class Exceptions {
 
   dueSuspects(subscriptionId: number, nowMs: number, limit: number): RetryRow[] {
     return this.#statements.all<RetryRow>(sql.DUE_SUSPECTS, subscriptionId, nowMs, limit)
+  }
+
+  /** What is due of a partition, suspects too, in the order in which it is to be handled. */
+  dueInPartition(subscriptionId: number, partition: number, nowMs: number, limit: number): DueRow[] {
+    return this.#statements.all<DueRow>(sql.DUE_IN_PARTITION, subscriptionId, nowMs, partition, limit)
   }
 
   nextDueMs(subscriptionId: number): number | undefined {
@@ -119,10 +174,6 @@ export class Exceptions {
 
   release(row: RetryRow): void {
     this.#statements.run(sql.RELEASE_RETRY, row.retryId)
-  }
-
-  delete(row: RetryRow): void {
-    this.#statements.run(sql.DELETE_RETRY, row.retryId)
   }
 
   return(leaseId: number, sessionId: number): void {
@@ -154,19 +205,87 @@ export class Exceptions {
     return this.#statements.get<DeadLetterRow>(sql.FIND_DEAD_LETTER, subscriptionId, id)
   }
 
-  /** Gives a dead letter another life, with its attempts counted afresh. */
-  redrive(subscriptionId: number, dead: DeadLetterRow, dueAtMs: number): void {
+  /**
+   * Gives a dead letter another life, with its attempts counted afresh: after what was set aside before it of its key,
+   * and before the rest.
+   */
+  redrive(subscriptionId: number, dead: DeadLetterRow, dueAtMs: number, nowMs: number): void {
     const { partition, offset, event } = dead
-    this.#statements.run(sql.INSERT_RETRY, subscriptionId, partition, offset, dueAtMs, 1, '[]', event)
+    const place = { subscriptionId, partition, offset, crashes: 0, key: dead.key ?? undefined }
     this.#statements.run(sql.DELETE_DEAD_LETTER, subscriptionId, dead.id)
+    const waits = this.#hasPredecessor(place)
+    const wait = waits ? { dueAtMs: NEVER_MS, parked: PARKED.untilTurn } : { dueAtMs, parked: PARKED.not }
+    this.#insert(place, { ...wait, attempt: 1, failures: [], event })
+    if (!waits && dueAtMs <= nowMs) this.#holdBehind(place)
   }
 
-  deleteDeadLetters(subscriptionId: number, ids: readonly number[] | undefined): number {
+  /** Deletes some or all. Keys that they blocked go on. */
+  deleteDeadLetters(subscriptionId: number, ids: readonly number[] | undefined, nowMs: number): number {
+    const wanted = ids && new Set(ids)
+    const all = this.#statements.all<DeadLetterRow>(sql.BLOCKING_DEAD_LETTERS, subscriptionId)
+    const blocking = all.filter(({ id }) => !wanted || wanted.has(id))
+    const deleted = this.#deleteDeadLetters(subscriptionId, ids)
+    for (const { partition, key } of blocking) {
+      if (key !== null) this.#chains.advance({ subscriptionId, partition, key }, nowMs)
+    }
+    return deleted
+  }
+
+  #deleteDeadLetters(subscriptionId: number, ids: readonly number[] | undefined): number {
     if (!ids) return Number(this.#statements.run(sql.DELETE_ALL_DEAD_LETTERS, subscriptionId).changes)
     let deleted = 0
     for (const id of ids) deleted += Number(this.#statements.run(sql.DELETE_DEAD_LETTER, subscriptionId, id).changes)
     return deleted
   }
+
+  #insert(place: MessagePlace, row: NewRow): void {
+    const { subscriptionId, partition, offset, crashes, key = null } = place
+    this.#statements.run(
+      sql.INSERT_RETRY,
+      subscriptionId,
+      partition,
+      offset,
+      row.dueAtMs,
+      row.attempt,
+      crashes,
+      JSON.stringify(row.failures),
+      row.event ?? null,
+      key,
+      row.parked,
+    )
+  }
+
+  #wait(place: ChainPlace, until: Until, nowMs: number): Pick<NewRow, 'dueAtMs' | 'parked'> {
+    if (typeof until === 'number') return { dueAtMs: until, parked: PARKED.untilTime }
+    if (until === 'freed') return { dueAtMs: NEVER_MS, parked: PARKED.untilFreed }
+    const waits = this.#hasPredecessor(place)
+    return waits ? { dueAtMs: NEVER_MS, parked: PARKED.untilTurn } : { dueAtMs: nowMs, parked: PARKED.not }
+  }
+
+  #hasPredecessor({ subscriptionId, partition, offset, key }: ChainPlace): boolean {
+    return typeof key === 'string' && this.#chains.hasPredecessor({ subscriptionId, partition, key }, offset)
+  }
+
+  #holdBehind({ subscriptionId, partition, offset, key }: ChainPlace): void {
+    if (typeof key === 'string') this.#chains.holdBehind({ subscriptionId, partition, key }, offset)
+  }
+}
+
+type ChainPlace = Pick<MessagePlace, 'subscriptionId' | 'partition' | 'offset'> & {
+  readonly key?: string | null | undefined
+}
+
+interface NewRow {
+  readonly dueAtMs: number
+  readonly parked: number
+  readonly attempt: number
+  readonly failures: readonly Failure[]
+  readonly event?: string | null
+}
+
+/** Without a key there is nothing to block. */
+function isBlocking({ key, blocks }: Burial): boolean {
+  return blocks === true && typeof key === 'string'
 }
 
 export function failuresOf(row: { readonly failures: string }): Failure[] {

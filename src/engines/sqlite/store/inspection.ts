@@ -1,10 +1,24 @@
-import type { PartitionState, PeekedMessage, PeekOptions, SubscriptionState, TopicState } from '../../../engine.ts'
+import type {
+  PartitionState,
+  PeekedMessage,
+  PeekOptions,
+  Priority,
+  SubscriptionState,
+  TopicState,
+} from '../../../engine.ts'
 import { decodeBatch } from '../../../message/decode.ts'
 import * as sql from '../sql/inspection.ts'
+import { Breakers } from './breakers.ts'
 import type { Statements } from './connection.ts'
+import { LANES } from './lane-shares.ts'
 import { bitsOf } from './leases.ts'
 import type { BatchRow, Log } from './log.ts'
 import { isIntact } from './message-reader.ts'
+
+interface TopicCounts extends Omit<TopicState, 'partitions'> {
+  readonly topicId: number
+  readonly partitionsOfLane: number
+}
 
 interface SubscriptionCounts {
   readonly subscriptionId: number
@@ -13,8 +27,10 @@ interface SubscriptionCounts {
   readonly subscription: string
   readonly paused: 0 | 1
   readonly retrying: number
+  readonly parked: number
   readonly leasedRetries: number
   readonly deadLetters: number
+  readonly blockedKeys: number
 }
 
 interface Range {
@@ -35,17 +51,20 @@ interface Position {
 export class Inspection {
   readonly #statements: Statements
   readonly #log: Log
+  readonly #breakers: Breakers
 
   constructor(statements: Statements, log: Log) {
     this.#statements = statements
     this.#log = log
+    this.#breakers = new Breakers(statements)
   }
 
   topics(): TopicState[] {
-    const rows = this.#statements.all<Omit<TopicState, 'partitions'> & { topicId: number }>(sql.LIST_TOPICS)
-    return rows.map(({ topicId, ...row }) => ({
+    return this.#statements.all<TopicCounts>(sql.LIST_TOPICS).map(({ topicId, partitionsOfLane, ...row }) => ({
       ...row,
-      partitions: this.#statements.all<PartitionState>(sql.LIST_PARTITIONS, topicId),
+      partitions: this.#statements
+        .all<Omit<PartitionState, 'priority'>>(sql.LIST_PARTITIONS, topicId)
+        .map((partition) => ({ ...partition, priority: priorityOf(partition.partition, partitionsOfLane) })),
     }))
   }
 
@@ -94,6 +113,9 @@ export class Inspection {
       leased: countOpen(ranges, (range) => range.sessionId !== null) + row.leasedRetries,
       retrying: row.retrying,
       returned: countOpen(ranges, (range) => range.sessionId === null),
+      parked: row.parked,
+      blockedKeys: row.blockedKeys,
+      breakers: this.#breakers.list(row.subscriptionId),
       deadLetters: row.deadLetters,
       positions: positions.map(({ partition, offset }) => ({ partition, offset })),
     }
@@ -108,6 +130,10 @@ export class Inspection {
     }
     return lagMs
   }
+}
+
+function priorityOf(partition: number, partitionsOfLane: number): Priority {
+  return LANES[Math.floor(partition / partitionsOfLane)] ?? 'normal'
 }
 
 function countOpen(ranges: readonly Range[], matches: (range: Range) => boolean): number {

@@ -11,7 +11,7 @@
  * one more crash would make dead letters of its messages they are suspects: handed out singly and marked isolated, one
  * per session at a time. So the crash that buries a message speaks of that message alone.
  */
-import type { Failure, LeaseId } from '../../../engine.ts'
+import type { Failure, KeyChain, LeaseId } from '../../../engine.ts'
 import { PosthornError } from '../../../errors.ts'
 import * as sql from '../sql/leases.ts'
 import type { Statements } from './connection.ts'
@@ -22,6 +22,8 @@ export interface SourceRow {
   readonly subscriptionId: number
   readonly topicId: number
   readonly kind: 'topic' | 'queue'
+  /** Of each lane of the topic. */
+  readonly partitions: number
 }
 
 /** What a grant will hold, before its messages are read. */
@@ -30,9 +32,12 @@ export interface PlannedGrant {
   readonly partition: number
   readonly ranges: readonly (readonly [from: number, to: number])[]
   readonly attempt: number
+  readonly setAside: boolean
   readonly crashes: number
   readonly isolated: boolean
   readonly failures: readonly Failure[]
+  /** See `Grant.takeover`. */
+  readonly takeover?: readonly KeyChain[]
   /** The event's JSON, where it is kept apart from the log. */
   readonly event?: string
 }
@@ -100,7 +105,11 @@ export class LeaseRows {
   }
 
   /** A part of a range, under an id of its own. */
-  insertPart(row: LeaseRow, bits: SettledBits, { sessionId, isolated }: Holder): LeaseId {
+  insertPart(
+    row: Pick<LeaseRow, 'subscriptionId' | 'partition' | 'crashes'>,
+    bits: SettledBits,
+    { sessionId, isolated }: Holder,
+  ): LeaseId {
     const lease = this.newId()
     const { subscriptionId, partition, crashes } = row
     const { from, to } = bits
@@ -130,6 +139,15 @@ export class LeaseRows {
 
   returned(subscriptionId: number): ReturnedRow[] {
     return this.#statements.all<ReturnedRow>(sql.RETURNED_RANGES, subscriptionId)
+  }
+
+  /** The first ones of a partition, in the order of their offsets. */
+  returnedOf(subscriptionId: number, partition: number): ReturnedRow[] {
+    return this.#statements.all<ReturnedRow>(sql.RETURNED_RANGES_OF_PARTITION, subscriptionId, partition)
+  }
+
+  anyReturned(subscriptionId: number, partition: number): boolean {
+    return this.#statements.get(sql.FIND_RETURNED_RANGE, subscriptionId, partition) !== undefined
   }
 
   ofSession(sessionId: number): LeaseRow[] {

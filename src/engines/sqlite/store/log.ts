@@ -37,9 +37,16 @@ interface DelayedRow {
   readonly delayedId: number
   readonly topicId: number
   readonly partition: number
+  readonly id: string
   readonly timeMs: number
   readonly shared: string
   readonly own: string
+}
+
+/** Singles that enter a partition at `base`, with their places in the group. */
+interface FreshSingles {
+  readonly base: number
+  readonly list: (WireSingle & { index: number })[]
 }
 
 /** Messages may be large, and all of them are in memory at once. */
@@ -48,6 +55,9 @@ const PROMOTED_MAX = 250
 /**
  * The topics and their messages. Works on any connection that has a write transaction open: the writer thread's, or
  * the user's own. SQLite lets one transaction write at a time, so the next offset of a partition is a plain counter.
+ *
+ * A topic of P partitions has P of them for each lane: normal messages in 0 to P-1, from the beginning, high ones in P
+ * to 2P-1 and low ones in 2P to 3P-1, from the first message of that priority on.
  */
 export class Log {
   readonly #statements: Statements
@@ -81,17 +91,14 @@ export class Log {
       return
     }
     this.#statements.run(sql.INSERT_TOPIC, config.topic, config.kind, config.partitions, ...changeable)
-    const { topicId } = this.topic(config.topic)
-    for (let partition = 0; partition < config.partitions; partition++) {
-      this.#statements.run(sql.INSERT_PARTITION, topicId, partition)
-    }
+    this.#beginLane(this.topic(config.topic).topicId, 0)
   }
 
   /** Stores a group, or throws POSTHORN_BACKLOG_FULL before it has stored any of it. */
   append(group: WireGroup, nowMs: number): { bases: number[]; receipts: AppendReceipt[] } {
     const topic = this.topic(group.topic)
     if (topic.maxBacklog !== null) this.#refuseFullBacklog(topic, topic.maxBacklog)
-    refuseUnknownPartitions(topic, group)
+    refuseOtherPartitions(topic, group)
     const bases = group.runs.map((run) => this.#appendRun(topic.topicId, group.shared, run))
     return { bases, receipts: this.#appendSingles(topic, group, nowMs) }
   }
@@ -102,7 +109,12 @@ export class Log {
     const alike = Map.groupBy(due, (row) => `${row.topicId} ${row.partition} ${row.shared}`)
     for (const rows of alike.values()) {
       const { topicId, partition, shared } = rows[0]!
-      for (const part of portions(rows)) this.#appendRun(topicId, shared, joinRun(partition, part))
+      for (const part of portions(rows)) {
+        const base = this.#appendRun(topicId, shared, joinRun(partition, part))
+        for (const [place, { id }] of part.entries()) {
+          this.#statements.run(sql.PLACE_ID, partition, base + place, topicId, id)
+        }
+      }
     }
     for (const { delayedId } of due) this.#statements.run(sql.DELETE_DELAYED, delayedId)
     return { promoted: due.length, unfinished: due.length === PROMOTED_MAX }
@@ -115,6 +127,11 @@ export class Log {
 
   nextOffset(topicId: number, partition: number): number {
     return this.#statements.get<{ nextOffset: number }>(sql.NEXT_OFFSET, topicId, partition)?.nextOffset ?? 0
+  }
+
+  /** The partitions that are there, of all lanes, in order. */
+  partitionNumbers(topicId: number): number[] {
+    return this.#statements.all<{ partition: number }>(sql.PARTITION_NUMBERS, topicId).map((row) => row.partition)
   }
 
   /** The batches from `offset` on, at most `limit`: first the one that holds it, if it is still there. */
@@ -135,14 +152,8 @@ export class Log {
   }
 
   #appendRun(topicId: number, shared: string, run: WireRun): number {
-    const advanced = this.#statements.get<{ nextOffset: number }>(
-      sql.ADVANCE_PARTITION,
-      run.count,
-      topicId,
-      run.partition,
-    )!
-    const base = advanced.nextOffset - run.count
     const { partition, count, firstTimeMs, lastTimeMs, data } = run
+    const base = this.#advance(topicId, partition, count) - count
     this.#statements.run(
       sql.INSERT_BATCH,
       topicId,
@@ -158,22 +169,40 @@ export class Log {
     return base
   }
 
+  // Returns where the partition ends now.
+  #advance(topicId: number, partition: number, count: number): number {
+    const advanced = this.#statements.get<{ nextOffset: number }>(sql.ADVANCE_PARTITION, count, topicId, partition)
+    if (advanced) return advanced.nextOffset
+    this.#beginLane(topicId, partition)
+    return this.#advance(topicId, partition, count)
+  }
+
+  /** Makes the lane that the partition belongs to, and lets every subscription begin at its beginning. */
+  #beginLane(topicId: number, partition: number): void {
+    const { partitions } = this.#statements.get<{ partitions: number }>(sql.PARTITIONS_OF_LANE, topicId)!
+    const first = partition - (partition % partitions)
+    for (let number = first; number < first + partitions; number++) {
+      this.#statements.run(sql.INSERT_PARTITION, topicId, number)
+      this.#statements.run(sql.INSERT_LANE_CURSORS, topicId, number)
+    }
+  }
+
   #appendSingles(topic: TopicRow, group: WireGroup, nowMs: number): AppendReceipt[] {
     const receipts: AppendReceipt[] = new Array(group.singles.length)
-    const fresh = new Map<number, (WireSingle & { index: number })[]>()
+    const fresh = new Map<number, FreshSingles>()
     for (const [index, single] of group.singles.entries()) {
-      if (single.deduplicate && !this.#rememberId(topic, single.id, nowMs)) {
+      const waits = single.deliverAtMs !== undefined && single.deliverAtMs > nowMs
+      const singles = waits ? undefined : this.#freshIn(topic.topicId, single.partition, fresh)
+      if (single.deduplicate && !this.#rememberId(topic, single, singles, nowMs)) {
         receipts[index] = { duplicate: true }
-      } else if (single.deliverAtMs !== undefined && single.deliverAtMs > nowMs) {
-        this.#delay(topic, group.shared, single, single.deliverAtMs)
-        receipts[index] = { duplicate: false }
+      } else if (singles) {
+        singles.list.push({ ...single, index })
       } else {
-        const list = fresh.get(single.partition)
-        if (list) list.push({ ...single, index })
-        else fresh.set(single.partition, [{ ...single, index }])
+        this.#delay(topic, group.shared, single, single.deliverAtMs!)
+        receipts[index] = { duplicate: false }
       }
     }
-    for (const [partition, list] of fresh) {
+    for (const [partition, { list }] of fresh) {
       for (const part of portions(list)) {
         const base = this.#appendRun(topic.topicId, group.shared, joinRun(partition, part))
         for (const [place, { index }] of part.entries()) {
@@ -184,14 +213,27 @@ export class Log {
     return receipts
   }
 
-  #rememberId(topic: TopicRow, id: string, nowMs: number): boolean {
+  #freshIn(topicId: number, partition: number, fresh: Map<number, FreshSingles>): FreshSingles {
+    let singles = fresh.get(partition)
+    if (!singles) {
+      singles = { base: this.nextOffset(topicId, partition), list: [] }
+      fresh.set(partition, singles)
+    }
+    return singles
+  }
+
+  // Together with the place that the message is about to have, unless it is delayed.
+  #rememberId(topic: TopicRow, { id, partition }: WireSingle, singles: FreshSingles | undefined, nowMs: number) {
     const expiresAtMs = nowMs + topic.deduplicationWindowMs
-    return Number(this.#statements.run(sql.REMEMBER_ID, topic.topicId, id, expiresAtMs, nowMs).changes) > 0
+    const offset = singles ? singles.base + singles.list.length : null
+    const place = singles ? partition : null
+    const { changes } = this.#statements.run(sql.REMEMBER_ID, topic.topicId, id, expiresAtMs, nowMs, place, offset)
+    return Number(changes) > 0
   }
 
   #delay(topic: TopicRow, shared: string, single: WireSingle, deliverAtMs: number): void {
-    const { partition, timeMs, own } = single
-    this.#statements.run(sql.INSERT_DELAYED, topic.topicId, partition, deliverAtMs, timeMs, shared, own)
+    const { partition, id, timeMs, own } = single
+    this.#statements.run(sql.INSERT_DELAYED, topic.topicId, partition, id, deliverAtMs, timeMs, shared, own)
   }
 
   #refuseFullBacklog(topic: TopicRow, limit: number): void {
@@ -227,11 +269,9 @@ function joinRun(partition: number, messages: readonly { own: string; timeMs: nu
   }
 }
 
-// The publisher knew the topic before it was deleted and made anew, with fewer partitions.
-function refuseUnknownPartitions(topic: TopicRow, { runs, singles }: WireGroup): void {
-  const wanted = 1 + [...runs, ...singles].reduce((max, { partition }) => Math.max(max, partition), 0)
-  if (wanted <= topic.partitions) return
-  const { name, partitions: stored } = topic
+// The publisher knew the topic before it was deleted and made anew. Its numbers may mean other lanes now.
+function refuseOtherPartitions({ name, partitions: stored }: TopicRow, { partitions: wanted }: WireGroup): void {
+  if (wanted === stored) return
   throw new PosthornError('POSTHORN_TOPIC_CONFLICT', { topic: name, setting: 'partitions', stored, wanted })
 }
 

@@ -1,5 +1,6 @@
 import type { Failure } from '../../../engine.ts'
 import { PosthornError } from '../../../errors.ts'
+import type { Chains } from './chains.ts'
 import type { Exceptions } from './exceptions.ts'
 import { bitsOf, type LeaseRows } from './leases.ts'
 
@@ -13,10 +14,12 @@ interface CrashLimits {
 export class Recall {
   readonly #rows: LeaseRows
   readonly #exceptions: Exceptions
+  readonly #chains: Chains
 
-  constructor(rows: LeaseRows, exceptions: Exceptions) {
+  constructor(rows: LeaseRows, exceptions: Exceptions, chains: Chains) {
     this.#rows = rows
     this.#exceptions = exceptions
+    this.#chains = chains
   }
 
   /** Takes back everything of a lost session; isolated messages that have crashed too often become dead letters. */
@@ -50,19 +53,25 @@ export class Recall {
       const crashes = retry.crashes + 1
       if (!limits || retry.isolated === 0 || crashes < limits.maxCrashes) continue
       const failure = crashFailure(crashes, retry.attempt, nowMs)
-      this.#exceptions.buryRetry({ ...retry, crashes }, limits.topicId, 'crashed', failure, nowMs)
+      const death = { topicId: limits.topicId, reason: 'crashed' } as const
+      this.#exceptions.buryRetry({ ...retry, crashes }, death, failure, nowMs)
     }
     this.#rows.returnLost(sessionId)
     this.#exceptions.returnLost(sessionId)
   }
 
-  /** Takes back leases and retries at or after `offset`; what a range holds before it waits for another holder. */
-  from(subscriptionId: number, partition: number, offset: number): void {
+  /**
+   * Takes back leases and retries at or after `offset`; what a range holds before it waits for another holder. Keys that
+   * were blocked from there on are blocked no longer.
+   */
+  from(subscriptionId: number, partition: number, offset: number, nowMs: number): void {
     for (const row of this.#rows.reachingBeyond(subscriptionId, partition, offset)) {
       this.#rows.delete(row.leaseId)
       if (row.fromOffset < offset) this.#rows.insertReturned(row, bitsOf(row).slice(row.fromOffset, offset))
     }
     this.#exceptions.deleteFrom(subscriptionId, partition, offset)
+    this.#chains.unblockFrom(subscriptionId, partition, offset)
+    this.#chains.wakeFirsts(subscriptionId, partition, nowMs)
   }
 
   /** Gives back a lease that the session holds; nothing is counted against its messages. */

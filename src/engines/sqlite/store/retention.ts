@@ -1,11 +1,11 @@
 import * as sql from '../sql/retention.ts'
 import type { Statements } from './connection.ts'
+import type { Log } from './log.ts'
 import type { Subscriptions } from './subscriptions.ts'
 
 interface TopicToRetain {
   readonly topicId: number
   readonly kind: 'topic' | 'queue'
-  readonly partitions: number
   readonly ageMs: number
   readonly bytesMax: number | null
   readonly dropUnread: 0 | 1
@@ -23,10 +23,12 @@ interface OldBatch {
 /** Deletes record batches that nobody needs any more: a whole batch or nothing, from the oldest on. */
 export class Retention {
   readonly #statements: Statements
+  readonly #log: Log
   readonly #subscriptions: Subscriptions
 
-  constructor(statements: Statements, subscriptions: Subscriptions) {
+  constructor(statements: Statements, log: Log, subscriptions: Subscriptions) {
     this.#statements = statements
+    this.#log = log
     this.#subscriptions = subscriptions
   }
 
@@ -40,8 +42,8 @@ export class Retention {
   }
 
   /** Deletes what a queue's subscription has settled. */
-  trimQueue(topicId: number, subscriptionId: number, partitions: number): void {
-    for (let partition = 0; partition < partitions; partition++) {
+  trimQueue(topicId: number, subscriptionId: number): void {
+    for (const { partition } of this.#statements.all<{ partition: number }>(sql.PARTITIONS_WITH_MESSAGES, topicId)) {
       const floor = this.#subscriptions.floor(subscriptionId, partition)
       this.#delete(topicId, partition, (batch) => batch.baseOffset + batch.count <= floor)
     }
@@ -50,7 +52,7 @@ export class Retention {
   #applyToTopic(topic: TopicToRetain, nowMs: number): number {
     let excess = topic.bytesMax === null ? 0 : this.#storedBytes(topic.topicId) - topic.bytesMax
     let deleted = 0
-    for (let partition = 0; partition < topic.partitions; partition++) {
+    for (const partition of this.#log.partitionNumbers(topic.topicId)) {
       const floor = this.#floor(topic, partition)
       deleted += this.#delete(topic.topicId, partition, (batch) => {
         const read = batch.baseOffset + batch.count <= floor
@@ -66,11 +68,14 @@ export class Retention {
 
   #delete(topicId: number, partition: number, isUnneeded: (batch: OldBatch) => boolean): number {
     let deleted = 0
+    let end = 0
     for (const batch of this.#statements.all<OldBatch>(sql.OLDEST_BATCHES, topicId, partition)) {
       if (!isUnneeded(batch)) break
       this.#statements.run(sql.DELETE_BATCH, batch.batchId)
       deleted += batch.count
+      end = batch.baseOffset + batch.count
     }
+    if (deleted > 0) this.#statements.run(sql.DELETE_CANCELLED, topicId, partition, end)
     return deleted
   }
 

@@ -1,7 +1,9 @@
 import { hostname } from 'node:os'
 import type { ConsumerState, SubscriptionRef } from '../../../engine.ts'
+import { DELETE_PLACES_OF_SESSION, DELETE_PLACES_OF_SOURCE } from '../sql/admission.ts'
 import * as sql from '../sql/sessions.ts'
 import type { Statements } from './connection.ts'
+import type { Ownership } from './ownership.ts'
 import type { Recall } from './recall.ts'
 
 interface SessionRow {
@@ -16,10 +18,12 @@ interface SessionRow {
 export class Sessions {
   readonly #statements: Statements
   readonly #recall: Recall
+  readonly #ownership: Ownership
 
-  constructor(statements: Statements, recall: Recall) {
+  constructor(statements: Statements, recall: Recall, ownership: Ownership) {
     this.#statements = statements
     this.#recall = recall
+    this.#ownership = ownership
   }
 
   start(nowMs: number, leaseMs: number): number {
@@ -62,16 +66,21 @@ export class Sessions {
   }
 
   end(sessionId: number): void {
+    this.#ownership.disownSession(sessionId)
     this.#statements.run(sql.DELETE_SESSION_SUBSCRIPTIONS, sessionId)
+    this.#statements.run(DELETE_PLACES_OF_SESSION, sessionId)
     this.#statements.run(sql.DELETE_SESSION, sessionId)
   }
 
-  addSubscription(sessionId: number, subscriptionId: number): void {
-    this.#statements.run(sql.ADD_SESSION_SUBSCRIPTION, sessionId, subscriptionId)
+  /** `source` tells the session's sources apart. */
+  addSource(sessionId: number, source: number, subscriptionId: number): void {
+    this.#statements.run(sql.ADD_SESSION_SUBSCRIPTION, sessionId, source, subscriptionId)
   }
 
-  removeSubscription(sessionId: number, subscriptionId: number): void {
-    this.#statements.run(sql.REMOVE_SESSION_SUBSCRIPTION, sessionId, subscriptionId)
+  removeSource(sessionId: number, source: number): void {
+    this.#statements.run(sql.REMOVE_SESSION_SUBSCRIPTION, sessionId, source)
+    this.#statements.run(DELETE_PLACES_OF_SOURCE, sessionId, source)
+    this.#ownership.disownSource(sessionId, source)
   }
 
   list(): ConsumerState[] {

@@ -1,7 +1,9 @@
 import type { Failure, LeaseId, SettledException, Settlement } from '../../../engine.ts'
+import type { Chains } from './chains.ts'
 import type { Exceptions, RetryRow } from './exceptions.ts'
 import { bitsOf, type LeaseRow, type LeaseRows, type SourceRow } from './leases.ts'
 import { SettledBits } from './settled-bits.ts'
+import type { Steps } from './steps.ts'
 
 /** `fenced`: nothing was recorded, because the lease is not or no longer the session's. */
 export type SettleOutcome = 'open' | 'ended' | 'fenced'
@@ -10,21 +12,31 @@ export type SettleOutcome = 'open' | 'ended' | 'fenced'
 export class Settling {
   readonly #rows: LeaseRows
   readonly #exceptions: Exceptions
+  readonly #chains: Chains
+  readonly #steps: Steps
 
-  constructor(rows: LeaseRows, exceptions: Exceptions) {
+  constructor(rows: LeaseRows, exceptions: Exceptions, chains: Chains, steps: Steps) {
     this.#rows = rows
     this.#exceptions = exceptions
+    this.#chains = chains
+    this.#steps = steps
   }
 
   /** Records what became of a lease's messages, and says whether that was all of them. */
   settle(source: SourceRow, sessionId: number, settlement: Settlement, nowMs: number): SettleOutcome {
     const { lease, acked, exceptions } = settlement
-    const plain = exceptions.length === 0 && acked.length === 2
+    const plain = exceptions.length === 0 && acked.length === 2 && !settlement.freed && !settlement.stepped
     if (plain && this.#rows.deleteWhole(lease, sessionId, acked[0]!, acked[1]!)) return 'ended'
     const row = this.#rows.find(lease, sessionId)
-    if (row) return this.#settleRange(source, row, settlement, nowMs)
-    const retry = this.#exceptions.leased(lease, sessionId)
-    return retry ? this.#settleRetry(source, retry, settlement, nowMs) : 'fenced'
+    const retry = row ? undefined : this.#exceptions.leased(lease, sessionId)
+    const place = row ?? retry
+    if (!place) return 'fenced'
+    const outcome = row
+      ? this.#settleRange(source, row, settlement, nowMs)
+      : this.#settleRetry(source, retry!, settlement, nowMs)
+    if (settlement.stepped) this.#steps.forget(place.subscriptionId, place.partition, settlement.stepped)
+    this.#free(place, settlement.freed, nowMs)
+    return outcome
   }
 
   /** Settles offsets that cannot be read as dead letters without content. */
@@ -40,6 +52,10 @@ export class Settling {
     const exceptions: SettledException[] = []
     for (let offset = from; offset < to; offset++) exceptions.push({ offset, kind: 'dead', reason: 'damaged', failure })
     this.settle(source, sessionId, { lease, acked: [], exceptions }, nowMs)
+  }
+
+  #free({ subscriptionId, partition }: LeaseRow | RetryRow, keys: readonly string[] | undefined, nowMs: number): void {
+    for (const key of keys ?? []) this.#chains.advance({ subscriptionId, partition, key }, nowMs)
   }
 
   #settleRange(source: SourceRow, row: LeaseRow, settlement: Settlement, nowMs: number): SettleOutcome {
@@ -74,17 +90,17 @@ export class Settling {
     exception: Exclude<SettledException, { kind: 'release' }>,
     nowMs: number,
   ): void {
-    const { offset } = exception
+    const { offset, key } = exception
     const { subscriptionId, partition, crashes } = row
+    const place = { subscriptionId, partition, offset, crashes, key }
     if (exception.kind === 'retry') {
-      this.#exceptions.retry(subscriptionId, partition, offset, exception.dueAtMs, [exception.failure])
+      this.#exceptions.retry(place, exception.dueAtMs, exception.failure)
+    } else if (exception.kind === 'park') {
+      this.#exceptions.park(place, exception.until, nowMs)
     } else {
-      const { reason, failure } = exception
+      const { reason, failure, blocks } = exception
       const { topicId } = source
-      this.#exceptions.bury(
-        { subscriptionId, topicId, partition, offset, reason, attempts: 1, crashes, failures: [failure] },
-        nowMs,
-      )
+      this.#exceptions.bury({ ...place, topicId, reason, attempts: 1, failures: [failure], blocks }, nowMs)
     }
   }
 
@@ -92,13 +108,16 @@ export class Settling {
     const exception = settlement.exceptions.find(({ offset }) => offset === row.offset)
     if (!exception) {
       if (!covers(settlement.acked, row.offset)) return 'open'
-      this.#exceptions.delete(row)
+      this.#exceptions.settleForGood(row, nowMs)
     } else if (exception.kind === 'release') {
       this.#exceptions.release(row)
     } else if (exception.kind === 'retry') {
       this.#exceptions.retryAgain(row, exception.dueAtMs, exception.failure)
+    } else if (exception.kind === 'park') {
+      this.#exceptions.parkAgain(row, exception.until, nowMs)
     } else {
-      this.#exceptions.buryRetry(row, source.topicId, exception.reason, exception.failure, nowMs)
+      const { reason, failure, blocks } = exception
+      this.#exceptions.buryRetry(row, { topicId: source.topicId, reason, blocks }, failure, nowMs)
     }
     return 'ended'
   }

@@ -8,25 +8,34 @@ import type {
 } from '../../../engine.ts'
 import type { SqliteAddress } from '../address.ts'
 import * as sql from '../sql/inspection.ts'
+import { Admissions } from './admission.ts'
+import { Breakers } from './breakers.ts'
+import { Cancellation, CancelledOffsets } from './cancellation.ts'
+import { Chains } from './chains.ts'
 import { Connection } from './connection.ts'
 import { Exceptions, failuresOf } from './exceptions.ts'
 import { Granting } from './granting.ts'
 import { Inspection } from './inspection.ts'
 import { LeaseRows } from './leases.ts'
+import { Leasing } from './leasing.ts'
 import { Log } from './log.ts'
 import { MessageReader } from './message-reader.ts'
+import { MessageSearch } from './message-search.ts'
 import { migrate, refuseForeign } from './migrate.ts'
+import { OrderedGranting } from './ordered-granting.ts'
+import { Ownership } from './ownership.ts'
 import { Recall } from './recall.ts'
 import { Retention } from './retention.ts'
 import { Sessions } from './sessions.ts'
 import { Settling } from './settling.ts'
+import { Steps } from './steps.ts'
 import { Subscriptions } from './subscriptions.ts'
 
 const REDRIVE_PAGE = 64
 
 /** The admin calls as they run inside of the thread: at once, in a transaction of their own. */
 export type StoreAdmin = {
-  [Name in Exclude<keyof EngineAdmin, 'applyRetention'>]: (
+  [Name in Exclude<keyof EngineAdmin, 'applyRetention' | 'cancel'>]: (
     nowMs: number,
     ...values: Parameters<EngineAdmin[Name]>
   ) => Awaited<ReturnType<EngineAdmin[Name]>>
@@ -39,24 +48,41 @@ export class Store implements StoreAdmin {
   readonly subscriptionRows: Subscriptions
   readonly exceptions: Exceptions
   readonly leases: LeaseRows
+  readonly ownership: Ownership
   readonly granting: Granting
+  readonly orderedGranting: OrderedGranting
+  readonly steps: Steps
+  readonly admissions: Admissions
+  readonly breakers: Breakers
   readonly settling: Settling
   readonly recall: Recall
   readonly sessions: Sessions
   readonly retention: Retention
+  readonly cancellation: Cancellation
   readonly #inspection: Inspection
 
   private constructor(connection: Connection) {
     this.connection = connection
     this.log = new Log(connection)
     this.subscriptionRows = new Subscriptions(connection, this.log)
-    this.exceptions = new Exceptions(connection, new MessageReader(this.log))
+    const chains = new Chains(connection)
+    this.exceptions = new Exceptions(connection, new MessageReader(this.log), chains)
     this.leases = new LeaseRows(connection)
-    this.granting = new Granting(this.leases, this.log, this.subscriptionRows, this.exceptions)
-    this.settling = new Settling(this.leases, this.exceptions)
-    this.recall = new Recall(this.leases, this.exceptions)
-    this.sessions = new Sessions(connection, this.recall)
-    this.retention = new Retention(connection, this.subscriptionRows)
+    this.ownership = new Ownership(connection, chains)
+    const { subscriptionRows, exceptions } = this
+    const cancelled = new CancelledOffsets(connection)
+    const leasing = new Leasing(this.leases, this.log, subscriptionRows, exceptions, cancelled)
+    this.granting = new Granting(leasing, subscriptionRows, exceptions)
+    this.orderedGranting = new OrderedGranting(leasing, subscriptionRows, exceptions, this.ownership)
+    this.steps = new Steps(connection, subscriptionRows)
+    this.admissions = new Admissions(connection)
+    this.breakers = new Breakers(connection)
+    this.settling = new Settling(this.leases, this.exceptions, chains, this.steps)
+    this.recall = new Recall(this.leases, this.exceptions, chains)
+    this.sessions = new Sessions(connection, this.recall, this.ownership)
+    this.retention = new Retention(connection, this.log, subscriptionRows)
+    const search = new MessageSearch(connection, this.log, subscriptionRows)
+    this.cancellation = new Cancellation(connection, this.log, search, this.leases, exceptions, this.retention)
     this.#inspection = new Inspection(connection, this.log)
   }
 
@@ -97,9 +123,9 @@ export class Store implements StoreAdmin {
     const { subscriptionId } = this.subscriptionRows.find(ref)
     const rows = this.exceptions.deadLetters(subscriptionId, query.afterId ?? 0, query.limit)
     return rows.map((row) => {
-      const { event, failures: _, ...rest } = row
-      const { topic, subscription } = ref
-      return { ...rest, topic, subscription, failures: failuresOf(row), ...(event && { event: JSON.parse(event) }) }
+      const { event, failures: _, key: __, blocks, ...rest } = row
+      const state = { ...ref, failures: failuresOf(row), blocking: blocks === 1 }
+      return { ...rest, ...state, ...(event && { event: JSON.parse(event) }) }
     })
   }
 
@@ -110,7 +136,7 @@ export class Store implements StoreAdmin {
     const redrive = (dead: Parameters<Exceptions['redrive']>[1]) => {
       // Without its content a message cannot be delivered again.
       if (dead.event === null) return
-      this.exceptions.redrive(subscriptionId, dead, Math.floor(nowMs + count * stepMs))
+      this.exceptions.redrive(subscriptionId, dead, Math.floor(nowMs + count * stepMs), nowMs)
       count++
     }
     if (ids) {
@@ -129,17 +155,17 @@ export class Store implements StoreAdmin {
     return count
   }
 
-  deleteDeadLetters(_nowMs: number, ref: SubscriptionRef, ids?: readonly number[]): number {
-    return this.exceptions.deleteDeadLetters(this.subscriptionRows.find(ref).subscriptionId, ids)
+  deleteDeadLetters(nowMs: number, ref: SubscriptionRef, ids?: readonly number[]): number {
+    return this.exceptions.deleteDeadLetters(this.subscriptionRows.find(ref).subscriptionId, ids, nowMs)
   }
 
-  seek(_nowMs: number, ref: SubscriptionRef, position: StartPosition): void {
+  seek(nowMs: number, ref: SubscriptionRef, position: StartPosition): void {
     const { subscriptionId } = this.subscriptionRows.find(ref)
     const topic = this.log.topic(ref.topic)
-    for (let partition = 0; partition < topic.partitions; partition++) {
+    for (const partition of this.log.partitionNumbers(topic.topicId)) {
       const offset = this.subscriptionRows.locate(topic, partition, position)
       if (offset === undefined) continue
-      this.recall.from(subscriptionId, partition, offset)
+      this.recall.from(subscriptionId, partition, offset, nowMs)
       this.subscriptionRows.moveCursor(subscriptionId, partition, offset)
     }
   }
@@ -152,16 +178,18 @@ export class Store implements StoreAdmin {
     this.subscriptionRows.setPaused(this.subscriptionRows.find(ref).subscriptionId, false)
   }
 
-  purge(_nowMs: number, name: string): number {
+  purge(nowMs: number, name: string): number {
     const topic = this.log.topic(name)
     const { messages } = this.connection.get<{ messages: number }>(sql.COUNT_MESSAGES, topic.topicId)!
     this.connection.run(sql.PURGE_BATCHES, topic.topicId)
     this.connection.run(sql.PURGE_DELAYED, topic.topicId)
     this.connection.run(sql.PURGE_IDS, topic.topicId)
+    this.connection.run(sql.PURGE_CANCELLED, topic.topicId)
     for (const subscriptionId of this.subscriptionRows.idsOfTopic(topic.topicId)) {
       this.exceptions.deleteAll(subscriptionId)
-      for (let partition = 0; partition < topic.partitions; partition++) {
-        this.recall.from(subscriptionId, partition, 0)
+      this.steps.purge(subscriptionId)
+      for (const partition of this.log.partitionNumbers(topic.topicId)) {
+        this.recall.from(subscriptionId, partition, 0, nowMs)
         this.subscriptionRows.moveCursor(subscriptionId, partition, this.log.nextOffset(topic.topicId, partition))
       }
     }
@@ -181,6 +209,7 @@ export class Store implements StoreAdmin {
       sql.PURGE_BATCHES,
       sql.PURGE_DELAYED,
       sql.PURGE_IDS,
+      sql.PURGE_CANCELLED,
       sql.DELETE_PARTITIONS,
       sql.DELETE_TOPIC,
     ]) {

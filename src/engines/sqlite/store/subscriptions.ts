@@ -1,6 +1,9 @@
 import type { StartPosition, SubscriptionConfig, SubscriptionRef } from '../../../engine.ts'
 import { PosthornError } from '../../../errors.ts'
+import { DELETE_PLACES_OF_SUBSCRIPTION, DELETE_RATES_OF_SUBSCRIPTION } from '../sql/admission.ts'
+import { DISOWN_SUBSCRIPTION } from '../sql/ownership.ts'
 import { DELETE_ALL_RETRIES } from '../sql/retries.ts'
+import { DELETE_ALL_STEPS } from '../sql/steps.ts'
 import * as sql from '../sql/subscriptions.ts'
 import type { Statements } from './connection.ts'
 import type { Log, TopicRow } from './log.ts'
@@ -11,6 +14,18 @@ export interface SubscriptionRow {
   readonly topicId: number
   readonly paused: 0 | 1
   readonly maxCrashes: number
+  readonly ordered: 0 | 1
+  readonly maxParked: number
+}
+
+/** What there is to do for a subscription. */
+export interface Work {
+  readonly ordered: 0 | 1
+  readonly paused: 0 | 1
+  /** New messages may be granted. */
+  readonly room: 0 | 1
+  /** There is something to grant; always 0 where `ordered`. */
+  readonly found: 0 | 1
 }
 
 export interface FreshPartition {
@@ -37,27 +52,30 @@ export class Subscriptions {
   }
 
   /** Whether the subscription is there, exactly as it is wanted. */
-  isConfigured({ topic, subscription, maxCrashes }: SubscriptionConfig): boolean {
-    return this.#statements.get(sql.FIND_CONFIGURED_SUBSCRIPTION, topic, subscription, maxCrashes) !== undefined
+  isConfigured({ topic, subscription, maxCrashes, ordered, maxParked }: SubscriptionConfig): boolean {
+    const wanted = [topic, subscription, maxCrashes, Number(ordered), maxParked] as const
+    return this.#statements.get(sql.FIND_CONFIGURED_SUBSCRIPTION, ...wanted) !== undefined
   }
 
   ensure(config: SubscriptionConfig): void {
     const topic = this.#log.topic(config.topic)
     const stored = this.#statements.get<SubscriptionRow>(sql.FIND_SUBSCRIPTION, topic.topicId, config.subscription)
+    const { maxCrashes, maxParked } = config
+    const ordered = Number(config.ordered)
     if (stored) {
-      if (stored.maxCrashes === config.maxCrashes) return
-      this.#statements.run(sql.UPDATE_SUBSCRIPTION, config.maxCrashes, stored.subscriptionId)
+      this.#statements.run(sql.UPDATE_SUBSCRIPTION, maxCrashes, ordered, maxParked, stored.subscriptionId)
       return
     }
     if (topic.kind === 'queue' && this.idsOfTopic(topic.topicId).length > 0) {
       const { topic: name, subscription } = config
       throw new PosthornError('POSTHORN_QUEUE_SUBSCRIPTION', { topic: name, subscription })
     }
-    this.#statements.run(sql.INSERT_SUBSCRIPTION, topic.topicId, config.subscription, config.maxCrashes)
+    const { topicId } = topic
+    this.#statements.run(sql.INSERT_SUBSCRIPTION, topicId, config.subscription, maxCrashes, ordered, maxParked)
     const { subscriptionId } = this.find(config)
     // What was published while nobody listened goes to the first subscription, whichever process starts first.
     const start = config.start ?? { at: topic.hadSubscription ? 'latest' : 'earliest' }
-    for (let partition = 0; partition < topic.partitions; partition++) {
+    for (const partition of this.#log.partitionNumbers(topicId)) {
       const offset = this.locate(topic, partition, start) ?? this.#log.nextOffset(topic.topicId, partition)
       this.#statements.run(sql.INSERT_CURSOR, subscriptionId, partition, offset)
     }
@@ -83,10 +101,14 @@ export class Subscriptions {
     return this.#statements.all<FreshPartition>(sql.FRESH_PARTITIONS, subscriptionId, topicId)
   }
 
-  /** Whether a pull would find something; undefined when the subscription is gone. */
-  hasWork(subscriptionId: number, nowMs: number): boolean | undefined {
-    const row = this.#statements.get<{ found: 0 | 1 }>(sql.LOOK_FOR_WORK, subscriptionId, nowMs)
-    return row && row.found === 1
+  /** What a pull would find; undefined when the subscription is gone. */
+  work(subscriptionId: number, nowMs: number): Work | undefined {
+    return this.#statements.get<Work>(sql.LOOK_FOR_WORK, subscriptionId, nowMs)
+  }
+
+  /** Whether new messages may be granted, or too many are set aside. */
+  mayTakeNew(subscriptionId: number): boolean {
+    return this.#statements.get<{ room: 0 | 1 }>(sql.MAY_TAKE_NEW, subscriptionId)?.room === 1
   }
 
   setPaused(subscriptionId: number, paused: boolean): void {
@@ -106,9 +128,13 @@ export class Subscriptions {
   delete({ subscriptionId, topicId }: Pick<SubscriptionRow, 'subscriptionId' | 'topicId'>): void {
     for (const statement of [
       sql.DELETE_CURSORS,
+      DISOWN_SUBSCRIPTION,
       sql.DELETE_SUBSCRIPTION_LEASES,
       DELETE_ALL_RETRIES,
       sql.DELETE_SUBSCRIPTION_DEAD_LETTERS,
+      DELETE_ALL_STEPS,
+      DELETE_RATES_OF_SUBSCRIPTION,
+      DELETE_PLACES_OF_SUBSCRIPTION,
       sql.DELETE_SUBSCRIPTION_SESSIONS,
       sql.DELETE_SUBSCRIPTION,
     ]) {

@@ -43,9 +43,12 @@ export class Deliverer {
 
   deliver(source: OpenSource, sessionId: number, plans: readonly PlannedGrant[], nowMs: number): Delivery {
     const delivery: Delivery = { grants: [], damaged: [], ended: [], stranded: [] }
+    const untold = new Map<number, PlannedGrant['takeover']>()
     for (const plan of plans) {
+      if (plan.takeover) untold.set(plan.partition, plan.takeover)
       try {
-        this.#deliverOne(source, sessionId, plan, delivery, nowMs)
+        this.#deliverOne(source, sessionId, withTakeover(plan, untold), delivery, nowMs)
+        if (delivery.grants.at(-1)?.lease === plan.lease) untold.delete(plan.partition)
       } catch (error) {
         delivery.stranded.push(plan.lease)
         delivery.failure = error
@@ -78,7 +81,7 @@ export class Deliverer {
   #keptEvent(source: OpenSource, plan: PlannedGrant): WireGrant['kept'] {
     const offset = plan.ranges[0]![0]
     if (plan.event !== undefined) return { offset, event: plan.event }
-    if (plan.attempt === 1) return undefined
+    if (!plan.setAside) return undefined
     const event = this.#reader.eventText(source.topicId, plan.partition, offset)
     return event === undefined ? undefined : { offset, event }
   }
@@ -165,4 +168,10 @@ export class Deliverer {
 
 function damageOf(topic: string, partition: number, from: number, to: number): PosthornError {
   return new PosthornError('POSTHORN_BATCH_CORRUPT', { topic, partition, from, to: to - 1 })
+}
+
+// What the first grant of a partition has to tell, the next one tells when nothing of the first could be read.
+function withTakeover(plan: PlannedGrant, untold: ReadonlyMap<number, PlannedGrant['takeover']>): PlannedGrant {
+  const takeover = untold.get(plan.partition)
+  return takeover === plan.takeover ? plan : { ...plan, takeover: takeover! }
 }

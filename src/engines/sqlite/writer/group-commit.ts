@@ -11,8 +11,8 @@ import { describeFailure } from '../store/failure.ts'
 import type { PlannedGrant } from '../store/leases.ts'
 import type { Store } from '../store/store.ts'
 import { toWire } from '../wire-error.ts'
+import type { Grants } from './grants.ts'
 import type { Operation } from './operations.ts'
-import type { Session } from './session.ts'
 import type { OpenSource, Sources } from './sources.ts'
 import type { Wake } from './wake.ts'
 
@@ -25,21 +25,16 @@ export interface Outcome {
   trouble?: WireError
 }
 
-interface Granted {
-  readonly plans: Outcome['plans']
-  readonly orphaned: readonly OpenSource[]
-}
-
 export class GroupCommit {
   readonly #store: Store
   readonly #sources: Sources
-  readonly #session: Session
+  readonly #grants: Grants
   readonly #wake: Wake
 
-  constructor(store: Store, sources: Sources, session: Session, wake: Wake) {
+  constructor(store: Store, sources: Sources, grants: Grants, wake: Wake) {
     this.#store = store
     this.#sources = sources
-    this.#session = session
+    this.#grants = grants
     this.#wake = wake
   }
 
@@ -57,7 +52,7 @@ export class GroupCommit {
   }
 
   #hasWork(nowMs: number): boolean {
-    return this.#store.connection.read(() => this.#sources.haveWork(this.#store, nowMs))
+    return this.#store.connection.read(() => this.#grants.haveWork(nowMs))
   }
 
   #runAlone(operation: Operation, outcome: Outcome): void {
@@ -73,7 +68,7 @@ export class GroupCommit {
   #commit(operations: readonly Operation[], granting: boolean, outcome: Outcome, nowMs: number): void {
     const { results, granted } = this.#store.connection.write(() => ({
       results: operations.map(run),
-      granted: granting ? this.#grant(nowMs) : undefined,
+      granted: granting ? this.#grants.grant(nowMs) : undefined,
     }))
     for (const [index, { durable }] of operations.entries()) {
       const answers = durable ? outcome.unsynced : outcome.results
@@ -82,7 +77,7 @@ export class GroupCommit {
     for (const [source, plan] of granted?.plans ?? []) outcome.plans.set(source, plan)
     for (const source of granted?.orphaned ?? []) this.#sources.failOrphaned(source)
     for (const operation of operations) operation.committed?.()
-    if (operations.some((operation) => operation.concernsOthers())) this.#wake.others()
+    if (granted?.gaveUp || operations.some((operation) => operation.concernsOthers())) this.#wake.others()
   }
 
   #commitSingly(operations: readonly Operation[], outcome: Outcome, error: PosthornError, nowMs: number): void {
@@ -112,19 +107,6 @@ export class GroupCommit {
   #failed({ call }: Operation, failure: PosthornError, outcome: Outcome): void {
     if (call === undefined) outcome.trouble = toWire(failure)
     else outcome.results.push({ call, error: toWire(failure) })
-  }
-
-  #grant(nowMs: number): Granted {
-    const plans: Outcome['plans'] = new Map()
-    const { found, orphaned } = this.#sources.waiting(this.#store, nowMs)
-    // Leases to a session that another process has ended meanwhile would never be taken back.
-    if (found.length > 0 && !this.#session.isStored()) return { plans, orphaned }
-    for (const source of found) {
-      const { messagesMax, bytesMax } = source.pull!
-      const plan = this.#store.granting.grant({ source, sessionId: this.#session.id, messagesMax, bytesMax, nowMs })
-      if (plan.length > 0) plans.set(source, plan)
-    }
-    return { plans, orphaned }
   }
 
   #describe(error: unknown): PosthornError {

@@ -11,6 +11,7 @@
 import type { LeaseId } from '../../../engine.ts'
 import type { Clock, Timer } from '../../../environment/index.ts'
 import type { Store } from '../store/store.ts'
+import type { CancelNotices } from './cancel-notices.ts'
 import type { Operation } from './operations.ts'
 import type { Session } from './session.ts'
 import type { OpenSource, Sources } from './sources.ts'
@@ -27,6 +28,7 @@ export class Housekeeping {
   readonly #store: Store
   readonly #sources: Sources
   readonly #session: Session
+  readonly #cancelNotices: CancelNotices
   readonly #clock: Clock
   readonly #onAlarm: () => void
   readonly #stranded = new Map<LeaseId, OpenSource>()
@@ -39,10 +41,18 @@ export class Housekeeping {
   /** A round did all that it may do at a time, and left more. */
   #unfinished = false
 
-  constructor(store: Store, sources: Sources, session: Session, clock: Clock, onAlarm: () => void) {
+  constructor(
+    store: Store,
+    sources: Sources,
+    session: Session,
+    cancelNotices: CancelNotices,
+    clock: Clock,
+    onAlarm: () => void,
+  ) {
     this.#store = store
     this.#sources = sources
     this.#session = session
+    this.#cancelNotices = cancelNotices
     this.#clock = clock
     this.#onAlarm = onAlarm
     this.#lookedAtMs = clock.now()
@@ -100,6 +110,8 @@ export class Housekeeping {
     for (const sessionId of sessions.lost(nowMs, this.#session.id)) {
       operations.push(housework(() => this.#giveUp(sessionId, nowMs)))
     }
+    const cancelled = this.#cancelNotices.due()
+    if (cancelled) operations.push(cancelled)
     return operations
   }
 
@@ -141,7 +153,9 @@ export class Housekeeping {
   #retain(nowMs: number): number {
     const { log, retention } = this.#store
     const deleted = log.forgetExpiredIds(nowMs) + retention.apply(nowMs)
-    this.#retentionAtMs = nowMs + (deleted > 0 ? LOOK_MS : RETENTION_MS)
+    this.#store.steps.sweep()
+    const moreIdle = this.#store.admissions.forgetIdle(nowMs)
+    this.#retentionAtMs = nowMs + (deleted > 0 || moreIdle ? LOOK_MS : RETENTION_MS)
     return deleted
   }
 

@@ -1,8 +1,13 @@
 import type { LeaseId, Settlement, SubscriptionConfig, TopicConfig } from '../../../engine.ts'
 import { PosthornError } from '../../../errors.ts'
 import type { Command, WireGroup, WireOutcome } from '../protocol.ts'
+import type { CancelNotice } from '../store/cancellation.ts'
+import type { MessagePosition } from '../store/message-search.ts'
+import { atomically } from '../store/savepoint.ts'
 import type { Store, StoreAdmin } from '../store/store.ts'
 import { toWire } from '../wire-error.ts'
+import type { CancelNotices } from './cancel-notices.ts'
+import type { HandlerOperations } from './handler-operations.ts'
 import type { Session } from './session.ts'
 import type { OpenSource, Sources, WaitingPull } from './sources.ts'
 
@@ -35,26 +40,38 @@ export class Operations {
   readonly #store: Store
   readonly #sources: Sources
   readonly #session: Session
+  readonly #cancelNotices: CancelNotices
+  readonly #handlerOperations: HandlerOperations
 
-  constructor(store: Store, sources: Sources, session: Session) {
+  constructor(
+    store: Store,
+    sources: Sources,
+    session: Session,
+    cancelNotices: CancelNotices,
+    handlerOperations: HandlerOperations,
+  ) {
     this.#store = store
     this.#sources = sources
     this.#session = session
+    this.#cancelNotices = cancelNotices
+    this.#handlerOperations = handlerOperations
   }
 
   prepare(commands: readonly Command[], nowMs: number): Operation[] {
     const operations: Operation[] = []
+    // Behind the settlements of the same turn, which would otherwise find their leases gone without a word yet.
+    const cancelling: Operation[] = []
     for (const command of commands) {
       const operation = this.#prepare(command, nowMs)
-      if (operation) operations.push(operation)
+      if (operation) (isCancel(command) ? cancelling : operations).push(operation)
     }
-    return operations
+    return operations.concat(cancelling)
   }
 
   #prepare(command: Command, nowMs: number): Operation | undefined {
     switch (command.kind) {
       case 'append':
-        return this.#append(command.call, command.groups, nowMs)
+        return this.#append(command, nowMs)
       case 'settle':
         return this.#settle(command.call, command.source, command.settlements, nowMs)
       case 'pull':
@@ -76,7 +93,7 @@ export class Operations {
       case 'userCommitted':
         return { transactional: false, durable: false, run() {}, concernsOthers: () => true }
       default:
-        return undefined
+        return this.#handlerOperations.prepare(command)
     }
   }
 
@@ -107,12 +124,13 @@ export class Operations {
     }
   }
 
-  #append(call: number, groups: readonly WireGroup[], nowMs: number): Operation {
+  #append({ call, groups, atomic }: Extract<Command, { kind: 'append' }>, nowMs: number): Operation {
     return {
       call,
       transactional: true,
       durable: true,
-      run: () => groups.map((group) => this.#appendGroup(group, nowMs)),
+      run: () =>
+        atomic ? this.#appendAllOrNone(groups, nowMs) : groups.map((group) => this.#appendGroup(group, nowMs)),
       concernsOthers: () => true,
     }
   }
@@ -123,6 +141,17 @@ export class Operations {
     } catch (error) {
       if (!(error instanceof PosthornError)) throw error
       return { refused: toWire(error) }
+    }
+  }
+
+  #appendAllOrNone(groups: readonly WireGroup[], nowMs: number): WireOutcome[] {
+    const { connection, log } = this.#store
+    try {
+      return atomically(connection, () => groups.map((group) => log.append(group, nowMs)))
+    } catch (error) {
+      if (!(error instanceof PosthornError)) throw error
+      const refused = toWire(error)
+      return groups.map(() => ({ refused }))
     }
   }
 
@@ -140,7 +169,10 @@ export class Operations {
       },
       committed: () => {
         const leases = this.#sources.get(number)?.leases
-        for (const lease of ended) leases?.delete(lease)
+        for (const lease of ended) {
+          leases?.delete(lease)
+          this.#cancelNotices.forget(lease)
+        }
       },
       concernsOthers: () => released,
     }
@@ -152,11 +184,10 @@ export class Operations {
     const fenced: LeaseId[] = []
     for (const settlement of settlements) {
       const outcome = this.#store.settling.settle(source, this.#session.id, settlement, nowMs)
-      if (outcome === 'fenced') fenced.push(settlement.lease)
+      if (outcome === 'fenced' && !this.#cancelNotices.hasEnded(settlement.lease)) fenced.push(settlement.lease)
       if (outcome !== 'open') ended.push(settlement.lease)
     }
-    if (source.kind === 'queue')
-      this.#store.retention.trimQueue(source.topicId, source.subscriptionId, source.partitions)
+    if (source.kind === 'queue') this.#store.retention.trimQueue(source.topicId, source.subscriptionId)
     return fenced
   }
 
@@ -176,8 +207,8 @@ export class Operations {
         const { subscriptionId, topicId } = this.#store.subscriptionRows.find(options)
         const { kind, partitions } = this.#store.log.topic(options.topic)
         this.#session.open(this.#sources)
-        this.#store.connection.write(() => this.#store.sessions.addSubscription(this.#session.id, subscriptionId))
-        const { topic, subscription } = options
+        this.#store.connection.write(() => this.#store.sessions.addSource(this.#session.id, number, subscriptionId))
+        const { topic, subscription, limits } = options
         this.#sources.add({
           number,
           topic,
@@ -186,7 +217,11 @@ export class Operations {
           topicId,
           kind,
           partitions,
+          limits,
           leases: new Set(),
+          announced: new Set(),
+          ordered: false,
+          breaker: undefined,
           pull: undefined,
           closing: false,
         })
@@ -212,8 +247,7 @@ export class Operations {
       durable: false,
       run: () => {
         for (const lease of source.leases) this.#store.recall.release(lease, this.#session.id)
-        if (this.#sources.hasTwin(source)) return
-        this.#store.sessions.removeSubscription(this.#session.id, source.subscriptionId)
+        this.#store.sessions.removeSource(this.#session.id, source.number)
       },
       committed: () => this.#sources.remove(source.number),
       concernsOthers: () => true,
@@ -221,6 +255,7 @@ export class Operations {
   }
 
   #admin({ call, operation, values }: Extract<Command, { kind: 'admin' }>, nowMs: number): Operation {
+    if (operation === 'cancel') return this.#cancel(call, values as CancelValues, nowMs)
     const reads = READS.has(operation)
     const run =
       operation === 'applyRetention'
@@ -230,8 +265,29 @@ export class Operations {
     const read = () => this.#store.connection.read(run)
     return { call, transactional: false, durable: false, run: read, concernsOthers: () => false }
   }
+
+  #cancel(call: number, values: CancelValues, nowMs: number): Operation {
+    let notices: readonly CancelNotice[] = []
+    return {
+      call,
+      transactional: true,
+      durable: true,
+      run: () => {
+        const cancelled = this.#store.cancellation.cancel(nowMs, this.#session.id, ...values)
+        notices = cancelled.notices
+        return cancelled.step
+      },
+      committed: () => this.#cancelNotices.tell(notices),
+      concernsOthers: () => true,
+    }
+  }
 }
 
+function isCancel(command: Command): boolean {
+  return command.kind === 'admin' && command.operation === 'cancel'
+}
+
+type CancelValues = readonly [topic: string, id: string, resume?: MessagePosition]
 type AnyAdminCall = (nowMs: number, ...values: readonly unknown[]) => unknown
 
 /** `exists`: there is nothing to write, so that the answer need not wait for whoever has the file locked. */

@@ -69,12 +69,15 @@ export class Session {
   }
 
   #start(sources: Sources): void {
-    const { connection, leases, sessions } = this.#store
+    const { connection, leases, sessions, breakers } = this.#store
     const started = connection.write(() => {
       // Asked for again, because the lock may have been long in coming.
       const startedAtMs = this.#clock.now()
       const id = sessions.start(startedAtMs, this.#leaseMs)
-      for (const { subscriptionId } of sources.all()) sessions.addSubscription(id, subscriptionId)
+      for (const { number, subscriptionId, breaker } of sources.all()) {
+        sessions.addSource(id, number, subscriptionId)
+        if (breaker) breakers.report(id, number, breaker)
+      }
       return { id, startedAtMs, useIds: leases.needsIds ? leases.reserveIds() : undefined }
     })
     started.useIds?.()
@@ -85,6 +88,7 @@ export class Session {
   #replace(nowMs: number, sources: Sources): LostLeases {
     const reason = this.#reason(nowMs)
     this.#start(sources)
+    sources.disownAll()
     return { reason, held: sources.takeLeases() }
   }
 

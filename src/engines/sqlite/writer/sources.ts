@@ -1,8 +1,7 @@
-import type { LeaseId, SubscriptionRef } from '../../../engine.ts'
+import type { BreakerReport, LeaseId, Limit, SubscriptionRef } from '../../../engine.ts'
 import { PosthornError } from '../../../errors.ts'
 import type { PullResult } from '../protocol.ts'
 import type { SourceRow } from '../store/leases.ts'
-import type { Store } from '../store/store.ts'
 import { toWire } from '../wire-error.ts'
 
 export interface WaitingPull {
@@ -13,9 +12,15 @@ export interface WaitingPull {
 
 export interface OpenSource extends SourceRow, SubscriptionRef {
   readonly number: number
-  readonly partitions: number
+  readonly limits: readonly Limit[]
   /** Leases granted to it and not known to have ended. */
   readonly leases: Set<LeaseId>
+  /** Of an ordered subscription: partitions whose keys it has been told of since it owns them. */
+  readonly announced: Set<number>
+  /** As it was when it was last looked at. */
+  ordered: boolean
+  /** What it last said of its breaker; undefined while that is closed. */
+  breaker: BreakerReport | undefined
   /** The pull that waits, if any. */
   pull: WaitingPull | undefined
   /** Closed by its user, and forgotten once its leases are given back. */
@@ -60,28 +65,19 @@ export class Sources {
     this.#open.delete(number)
   }
 
-  /** Whether any waiting pull would find something. */
-  haveWork(store: Store, nowMs: number): boolean {
-    const { found, orphaned } = this.waiting(store, nowMs)
-    return found.length + orphaned.length > 0
-  }
-
   anyWaiting(): boolean {
     for (const source of this.#open.values()) if (source.pull) return true
     return false
   }
 
-  /** The sources whose waiting pull would find something, and those whose subscription is gone. */
-  waiting(store: Store, nowMs: number): { found: OpenSource[]; orphaned: OpenSource[] } {
-    const found: OpenSource[] = []
-    const orphaned: OpenSource[] = []
-    for (const source of this.#open.values()) {
-      if (!source.pull) continue
-      const hasWork = store.subscriptionRows.hasWork(source.subscriptionId, nowMs)
-      if (hasWork) found.push(source)
-      else if (hasWork === undefined) orphaned.push(source)
-    }
-    return { found, orphaned }
+  /** The session ended, and with it the ownership of partitions. */
+  disownAll(): void {
+    for (const source of this.#open.values()) source.announced.clear()
+  }
+
+  holderOf(lease: LeaseId): OpenSource | undefined {
+    for (const source of this.#open.values()) if (source.leases.has(lease)) return source
+    return undefined
   }
 
   /** Takes leases that are void from the sources: all of them, or those that `isVoid`. */
@@ -114,14 +110,6 @@ export class Sources {
 
   failOrphaned(source: OpenSource): void {
     this.fail(source, notFound(source))
-  }
-
-  /** Whether another source of this process reads the same subscription. */
-  hasTwin({ number, subscriptionId }: OpenSource): boolean {
-    for (const other of this.#open.values()) {
-      if (!other.closing && other.number !== number && other.subscriptionId === subscriptionId) return true
-    }
-    return false
   }
 }
 

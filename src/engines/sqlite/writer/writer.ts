@@ -25,9 +25,12 @@ import type { PlannedGrant } from '../store/leases.ts'
 import { identityAt } from '../store/log-file.ts'
 import { Store } from '../store/store.ts'
 import { toWire } from '../wire-error.ts'
+import { CancelNotices } from './cancel-notices.ts'
 import { Checkpoints } from './checkpoints.ts'
 import { Deliverer } from './delivery.ts'
+import { Grants } from './grants.ts'
 import { GroupCommit, type Outcome } from './group-commit.ts'
+import { HandlerOperations } from './handler-operations.ts'
 import { Housekeeping } from './housekeeping.ts'
 import { Operations } from './operations.ts'
 import { Session } from './session.ts'
@@ -51,6 +54,7 @@ export class Writer {
   readonly #post: (turn: Turn) => void
   readonly #sources = new Sources()
   readonly #session: Session
+  readonly #cancelNotices: CancelNotices
   readonly #operations: Operations
   readonly #housekeeping: Housekeeping
   readonly #shipments = new Shipments()
@@ -67,15 +71,19 @@ export class Writer {
     this.#clock = clock
     this.#post = post
     this.#session = new Session(store, new Liveness(data.liveness), data.leaseMs, clock)
-    this.#operations = new Operations(store, this.#sources, this.#session)
-    this.#housekeeping = new Housekeeping(store, this.#sources, this.#session, clock, onAlarm)
+    this.#cancelNotices = new CancelNotices(store, this.#sources, this.#session)
+    const handlerOperations = new HandlerOperations(store, this.#sources, this.#session, clock)
+    this.#operations = new Operations(store, this.#sources, this.#session, this.#cancelNotices, handlerOperations)
+    this.#housekeeping = new Housekeeping(store, this.#sources, this.#session, this.#cancelNotices, clock, onAlarm)
     this.#deliverer = new Deliverer(store, this.#shipments)
     this.#checkpoints = new Checkpoints(store.connection)
-    // Our own commits wake us as well: without a pull that waits there is nothing to look for.
+    // Our own commits wake us as well: without a pull that waits there is nothing to look for that cannot wait until the
+    // next look at the file; with held time there is no such look.
     this.#wake = new Wake(store.connection.realFile, () => {
-      if (this.#sources.anyWaiting()) onAlarm()
+      if (this.#sources.anyWaiting() || !clock.real) onAlarm()
     })
-    this.#groupCommit = new GroupCommit(store, this.#sources, this.#session, this.#wake)
+    const grants = new Grants(store, this.#sources, this.#session)
+    this.#groupCommit = new GroupCommit(store, this.#sources, grants, this.#wake)
   }
 
   /** Tells the file from every other one. Undefined for a database in memory. */
@@ -104,10 +112,12 @@ export class Writer {
     const { grants, damaged, again } = delivered
     grants.push(...this.#sources.takeFailures())
     const alarmAtMs = this.#housekeeping.setAlarm(again)
+    const cancelled = this.#cancelNotices.take()
     this.#say({
       results,
       grants,
       damaged,
+      ...(cancelled.length > 0 && { cancelled }),
       ...this.#shipments.take(this.#sources.size),
       ...(lost && { lost }),
       ...(trouble && { trouble }),
@@ -130,6 +140,7 @@ export class Writer {
     this.#housekeeping.giveBack(source, delivery.stranded)
     if (delivery.grants.length > 0) {
       delivered.grants.push({ source: source.number, pull: source.pull!.pull, grants: delivery.grants })
+      for (const { takeover, partition } of delivery.grants) if (takeover) source.announced.add(partition)
       source.pull = undefined
     } else if (delivery.failure === undefined) {
       delivered.again = true
@@ -139,9 +150,9 @@ export class Writer {
   }
 
   #say(turn: Turn): void {
-    const { results, grants, damaged, forget, lost, trouble, alarmAtMs } = turn
+    const { results, grants, damaged, cancelled, forget, lost, trouble, alarmAtMs } = turn
     const silent = results.length + grants.length + damaged.length + forget.length === 0
-    if (!silent || lost || trouble || alarmAtMs !== undefined) this.#post(turn)
+    if (!silent || cancelled || lost || trouble || alarmAtMs !== undefined) this.#post(turn)
   }
 
   // After what need not wait for the disk has been said. Returns whether the thread goes on.

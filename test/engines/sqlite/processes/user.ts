@@ -39,6 +39,8 @@ async function consume(engine: Engine): Promise<void> {
     topic: TOPIC,
     subscription: SUBSCRIPTION,
     handlerTimeoutMs: task.handlerTimeoutMs,
+    limits: [],
+    onCancelled() {},
     onLeasesLost: (_, reason) => report({ kind: 'lost', reason }),
     onDamage() {},
   })

@@ -1,5 +1,7 @@
 type Writable = string | number | boolean | null
 type Method = (...parameters: never[]) => unknown
+// What a function without a result returns, which is not only undefined to TypeScript.
+type Nothing = ReturnType<() => void>
 type Unwritable = bigint | symbol | Method
 type Emptied = ReadonlyMap<unknown, unknown> | ReadonlySet<unknown> | Promise<unknown>
 type IsAny<Value> = 0 extends 1 & Value ? true : false
@@ -13,7 +15,7 @@ export type Serialized<Value> =
     ? Value
     : unknown extends Value
       ? Value
-      : Value extends Writable | undefined
+      : Value extends Writable | Nothing
         ? Value
         : Value extends { toJSON(...parameters: never[]): infer Json }
           ? Serialized<Json>

@@ -1,0 +1,292 @@
+/**
+ * The supply of an ordered subscription: one message of a key at a time, the next one only when the engine has recorded
+ * what became of it, so that not even a crash can bring an earlier message back after a later one was begun.
+ *
+ * Each message goes into the lane of its key within its partition. A lane with waiting messages and nothing out is
+ * ready; ready lanes hand out in the order in which they became so. `take` puts the first message of a lane out, and it
+ * is out until it is recorded, put back, or lost. Suspects go the same way, apart from the others.
+ *
+ * When a message ends in the store (to be tried again, set aside, or as a dead letter that blocks its key), what waits
+ * behind it in memory is set aside in the same turn, and so within the same settlement call; what arrives later, at
+ * once. What was given back (only while closing) stays out for ever: nothing of its key is handed out here again.
+ *
+ * What fails: a settlement call that fails leaves its messages out until it succeeds. A lost lease takes its messages out
+ * of their lanes; what is known of the store stays until the partition is taken over again, which makes it worth at
+ * most one detour of later messages.
+ */
+import { BoxMap } from '../../collections/box-map.ts'
+import { Deque } from '../../collections/deque.ts'
+import { BUFFERED_BYTES_MAX } from '../fetching/buffer.ts'
+import type { End, Intake, Item, Witness } from '../fetching/supply.ts'
+import { Suspects } from '../fetching/suspects.ts'
+import type { GrantLedger } from '../settlement/grant-ledger.ts'
+import { type Lane, LaneItem } from './lane.ts'
+import { PartitionLanes } from './partition-lanes.ts'
+
+// With many keys and fast handlers this many are needed for every key to have a message ready when its last is recorded.
+const MESSAGES_MAX = 10_000
+
+/** Sets a message aside. */
+export type Park = (item: Item, until: 'chain' | 'freed') => void
+
+export class KeyLanes implements Intake, Witness {
+  /** Lanes that are ready. */
+  count = 0
+  readonly #park: Park
+  readonly #partitions = new Map<number, PartitionLanes>()
+  readonly #items = new BoxMap<GrantLedger, readonly LaneItem[]>()
+  /** Also lanes that are ready no more; those are passed over. */
+  readonly #ready = new Deque<Lane>()
+  readonly #suspects = new Suspects()
+  /** Messages in lanes, and their size in the store. */
+  #waiting = 0
+  #bytes = 0
+
+  constructor(park: Park) {
+    this.#park = park
+  }
+
+  get held(): boolean {
+    return this.#suspects.held
+  }
+
+  get ahead(): number {
+    return this.count
+  }
+
+  get blocked(): number {
+    return this.#waiting - this.count
+  }
+
+  get full(): boolean {
+    return this.#waiting >= MESSAGES_MAX || this.#bytes >= BUFFERED_BYTES_MAX
+  }
+
+  /** Less than half of what may be held is. */
+  get roomy(): boolean {
+    return this.#waiting * 2 < MESSAGES_MAX && this.#bytes * 2 < BUFFERED_BYTES_MAX
+  }
+
+  get oldestArrivedAtMs(): number | undefined {
+    for (let lane = this.#ready.first; lane !== undefined; lane = this.#ready.first) {
+      if (lane.ready) return lane.first?.ledger.arrivedAtMs
+      this.#ready.shift()
+    }
+    return undefined
+  }
+
+  add(ledger: GrantLedger): void {
+    const { partition: number, takeover, messages } = ledger.grant
+    const partition = this.#partition(number)
+    if (takeover !== undefined) partition.takeOver(takeover)
+    const items = messages.map(({ event }, index) => new LaneItem(ledger, index, partition.laneOf(event.subject)))
+    this.#items.set(ledger, items)
+    for (const item of items) this.#place(item)
+  }
+
+  take(): Item | undefined {
+    for (let lane = this.#ready.shift(); lane !== undefined; lane = this.#ready.shift()) {
+      if (!lane.ready) continue
+      this.#unready(lane)
+      return this.#putOut(lane)
+    }
+    return undefined
+  }
+
+  takeSuspect(running: number): Item | undefined {
+    return this.#suspects.take(running)
+  }
+
+  prepare(): void {}
+
+  setDown(): void {}
+
+  putBack(item: Item, place: 'first' | 'last'): void {
+    const own = this.#own(item)
+    if (own === undefined || this.#suspects.putBack(item.ledger)) return
+    const { lane } = own
+    lane.out = undefined
+    this.#insert(own)
+    if (lane.first === own) this.#makeReady(lane, place)
+    else this.#advance(lane)
+  }
+
+  ended(item: Item, end: End): void {
+    const own = this.#own(item)
+    if (own === undefined) return
+    const { lane } = own
+    own.outcome = outcomeOf(end)
+    if (lane.key !== undefined) this.#ordered(own, lane, lane.key)
+    const { partition } = lane
+    if (partition.freed.length === 0 || end === 'recorded') return
+    for (const key of partition.freed.splice(0)) item.ledger.free(key)
+  }
+
+  recorded(item: Item): void {
+    const own = this.#own(item)
+    if (own === undefined) return
+    const { lane, outcome } = own
+    if (outcome === 'done' && lane.key !== undefined) lane.partition.settled(lane.key, own.offset)
+    if (lane.out !== own || outcome === 'released') return
+    lane.out = undefined
+    // What has come behind it meanwhile was granted before the engine knew that this one waits in the store.
+    if (outcome === 'stored') for (const behind of lane.takeBehind(own.offset)) this.#setAside(behind, 'chain')
+    this.#advance(lane)
+  }
+
+  endExclusive(ledger: GrantLedger): boolean {
+    this.#items.take(ledger)
+    return this.#suspects.endExclusive(ledger)
+  }
+
+  drop(ledger: GrantLedger): void {
+    this.#suspects.drop(ledger)
+    const items = this.#items.take(ledger) ?? []
+    for (const lane of new Set(items.map((item) => item.lane))) {
+      this.#withdraw(lane, (item) => item.ledger === ledger)
+      if (lane.out?.ledger === ledger) lane.out = undefined
+      this.#freeIfEmpty(lane)
+      this.#advance(lane)
+    }
+  }
+
+  cancel(item: Item): void {
+    const own = this.#own(item)
+    if (own === undefined) return
+    this.#suspects.drop(item.ledger)
+    this.#withdraw(own.lane, (other) => other === own)
+    this.#advance(own.lane)
+  }
+
+  drain(): readonly Item[] {
+    const lanes = new Set([...this.lanes(), ...this.#ready.takeAll()])
+    const items = [...lanes].flatMap((lane) => this.#withdraw(lane, () => true))
+    return [...items, ...this.#suspects.drain()]
+  }
+
+  /** Of keys that have something in memory. */
+  lanes(): readonly Lane[] {
+    return [...this.#partitions.values()].flatMap((partition) => partition.lanes())
+  }
+
+  /** Sets aside all but the first `kept` messages of a lane, until those have ended. At least one has to be kept. */
+  spill(lane: Lane, kept: number): void {
+    const items = lane.takeBeyond(kept)
+    if (items.length > 0) lane.owed = true
+    for (const item of items) this.#setAside(item, 'freed')
+  }
+
+  #place(item: LaneItem): void {
+    const { lane, ledger } = item
+    if (lane.key !== undefined && !ledger.grant.setAside && lane.partition.storedBefore(lane.key, item.offset)) {
+      this.#park(item, 'chain')
+      if (lane.waiting === 0 && lane.out === undefined) lane.partition.close(lane)
+      return
+    }
+    this.#insert(item)
+    if (lane.ready && ledger.grant.isolated && lane.first === item) this.#unready(lane)
+    this.#advance(lane)
+  }
+
+  // What follows from the end of a message for its key.
+  #ordered(item: LaneItem, lane: Lane, key: string): void {
+    if (item.outcome === 'stored') {
+      lane.partition.store(key, item.offset)
+      if (lane.out === item) for (const behind of lane.takeBehind(item.offset)) this.#setAside(behind, 'chain')
+    }
+    if (item.outcome !== 'released') this.#freeIfEmpty(lane)
+  }
+
+  #setAside(item: LaneItem, until: 'chain' | 'freed'): void {
+    this.#countOut(item)
+    this.#park(item, until)
+  }
+
+  #freeIfEmpty(lane: Lane): void {
+    if (!lane.owed || lane.waiting > 0 || lane.key === undefined) return
+    lane.owed = false
+    lane.partition.freed.push(lane.key)
+  }
+
+  // Makes a lane ready that can be, and forgets one that is empty.
+  #advance(lane: Lane): void {
+    if (lane.out !== undefined || lane.ready) return
+    if (lane.first === undefined) lane.partition.close(lane)
+    // It is about to be dropped, too.
+    else if (lane.first.ledger.lost) return
+    else if (lane.owed && lane.waiting === 1) this.#returnLast(lane)
+    else if (lane.first.ledger.grant.isolated) this.#suspects.add(this.#putOut(lane)!)
+    else this.#makeReady(lane, 'last')
+  }
+
+  #makeReady(lane: Lane, place: 'first' | 'last'): void {
+    lane.ready = true
+    this.count++
+    if (place === 'first') this.#ready.unshift(lane)
+    else this.#ready.push(lane)
+  }
+
+  // The last one here goes to the others in the store, and with it the word that they may go on. It could run here, but
+  // then the word might have no settlement to go with: a transaction commits, and a cancellation ends, without one.
+  #returnLast(lane: Lane): void {
+    const last = lane.shift()!
+    lane.out = last
+    this.#setAside(last, 'chain')
+  }
+
+  #putOut(lane: Lane): LaneItem | undefined {
+    const item = lane.shift()
+    if (item !== undefined) this.#countOut(item)
+    lane.out = item
+    return item
+  }
+
+  #unready(lane: Lane): void {
+    lane.ready = false
+    this.count--
+  }
+
+  #withdraw(lane: Lane, test: (item: LaneItem) => boolean): readonly LaneItem[] {
+    const items = lane.takeWhere(test)
+    for (const item of items) this.#countOut(item)
+    if (items.length > 0 && lane.ready && lane.first === undefined) this.#unready(lane)
+    return items
+  }
+
+  #insert(item: LaneItem): void {
+    item.lane.insert(item)
+    this.#waiting++
+    this.#bytes += item.ledger.messageBytes
+  }
+
+  #countOut(item: LaneItem): void {
+    this.#waiting--
+    // Averages leave fractions behind.
+    this.#bytes = this.#waiting === 0 ? 0 : this.#bytes - item.ledger.messageBytes
+  }
+
+  #own({ ledger, index }: Item): LaneItem | undefined {
+    return this.#items.get(ledger)?.[index]
+  }
+
+  #partition(number: number): PartitionLanes {
+    const existing = this.#partitions.get(number)
+    if (existing !== undefined) return existing
+    const partition = new PartitionLanes()
+    this.#partitions.set(number, partition)
+    return partition
+  }
+}
+
+function outcomeOf(end: End): LaneItem['outcome'] {
+  if (end === 'acked' || end === 'recorded') return 'done'
+  switch (end.kind) {
+    case 'retry':
+    case 'park':
+      return 'stored'
+    case 'dead':
+      return end.blocks === true ? 'stored' : 'done'
+    case 'release':
+      return 'released'
+  }
+}

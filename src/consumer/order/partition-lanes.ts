@@ -1,0 +1,66 @@
+/**
+ * What is known of one partition that this consumer owns: the lanes of the keys that are in memory, and which keys have
+ * messages in the store.
+ *
+ * A key is *stored* from the moment on when one of its messages is given up to the store (a retry, a message set aside,
+ * a dead letter that blocks its key), or is said to be there by a takeover, until the last one known of is settled for good
+ * and recorded. What arrives of it meanwhile is behind that, and goes there too. The first offset is the lowest that was
+ * ever there, which is at or before the real one: what is before it was overlooked by nobody. Operators can empty a
+ * chain without our knowing; then the next message of the key is set aside once, is due at once, and ends the matter.
+ */
+import { BoxMap } from '../../collections/box-map.ts'
+import type { KeyChain } from '../../engine.ts'
+import { Lane } from './lane.ts'
+
+interface StoredKey {
+  firstOffset: number
+  lastOffset: number
+}
+
+export class PartitionLanes {
+  /** Keys to be named in the next settlement of the partition. */
+  freed: string[] = []
+  readonly #lanes = new BoxMap<string, Lane>()
+  #stored = new Map<string, StoredKey>()
+
+  /** The lane of a key. Without a key: a new one. */
+  laneOf(key: string | undefined): Lane {
+    const existing = key === undefined ? undefined : this.#lanes.get(key)
+    if (existing !== undefined) return existing
+    const lane = new Lane(this, key)
+    if (key !== undefined) this.#lanes.set(key, lane)
+    return lane
+  }
+
+  /** Nothing of the lane is in memory any more. */
+  close(lane: Lane): void {
+    if (lane.key !== undefined && this.#lanes.get(lane.key) === lane) this.#lanes.take(lane.key)
+  }
+
+  lanes(): readonly Lane[] {
+    return this.#lanes.values()
+  }
+
+  takeOver(chains: readonly KeyChain[]): void {
+    this.#stored = new Map(chains.map(({ key, firstOffset, lastOffset }) => [key, { firstOffset, lastOffset }]))
+  }
+
+  /** Whether something of the key in the store comes before this offset. */
+  storedBefore(key: string, offset: number): boolean {
+    if (this.#stored.size === 0) return false
+    const stored = this.#stored.get(key)
+    return stored !== undefined && stored.firstOffset < offset
+  }
+
+  store(key: string, offset: number): void {
+    const stored = this.#stored.get(key)
+    if (stored === undefined) this.#stored.set(key, { firstOffset: offset, lastOffset: offset })
+    else if (offset > stored.lastOffset) stored.lastOffset = offset
+    else if (offset < stored.firstOffset) stored.firstOffset = offset
+  }
+
+  /** Recorded: the message is settled for good. */
+  settled(key: string, offset: number): void {
+    if (this.#stored.size > 0 && this.#stored.get(key)?.lastOffset === offset) this.#stored.delete(key)
+  }
+}

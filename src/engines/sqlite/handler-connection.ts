@@ -1,0 +1,145 @@
+/**
+ * The connection on which transactional handlers work, on the event loop: the user's side is the `DatabaseSync`, ours
+ * the parts of the store that an acknowledgement needs.
+ *
+ * States: idle, and in a transaction between `begin` and `commit` or `rollBack`. A transaction holds the file's write
+ * lock from its beginning, so that what it finds out about leases holds until its end. A savepoint tells whether the
+ * handler ended the transaction itself, even if it began another one.
+ */
+import { DatabaseSync } from 'node:sqlite'
+import { setImmediate } from 'node:timers/promises'
+import { pathToFileURL } from 'node:url'
+import type { LeaseId } from '../../engine.ts'
+import { type Clock, pause } from '../../environment/index.ts'
+import { PosthornError } from '../../errors.ts'
+import type { SqliteAddress } from './address.ts'
+import { PROLONG_SESSIONS } from './sql/sessions.ts'
+import { Chains } from './store/chains.ts'
+import { configureCommits, limitBytes, StatementCache } from './store/connection.ts'
+import { Exceptions } from './store/exceptions.ts'
+import { BUSY_LIMIT_MS, isBusy } from './store/failure.ts'
+import { findHeld, type HeldMessage } from './store/held-message.ts'
+import { LeaseRows, type SourceRow } from './store/leases.ts'
+import { Log } from './store/log.ts'
+import { MessageReader } from './store/message-reader.ts'
+import { type SettleOutcome, Settling } from './store/settling.ts'
+import { Steps } from './store/steps.ts'
+import { Subscriptions } from './store/subscriptions.ts'
+
+/** Our own transactions last for a fraction of a millisecond, which is not worth a timer; whoever is not done then is. */
+const SPIN_MS = 0.05
+const SPINS_MAX = 20
+const SPINS_LATER = 2
+const PAUSE_MS_MAX = 10
+
+const spinCell = new Int32Array(new SharedArrayBuffer(4))
+
+export class HandlerConnection {
+  readonly database: DatabaseSync
+  readonly #statements: StatementCache
+  readonly #leases: LeaseRows
+  readonly #exceptions: Exceptions
+  readonly #settling: Settling
+  readonly #steps: Steps
+
+  constructor({ file, maxBytes }: SqliteAddress) {
+    this.database = new DatabaseSync(existing(file), { timeout: 0 })
+    try {
+      configureCommits(this.database)
+      if (maxBytes !== undefined) limitBytes(this.database, maxBytes)
+    } catch (error) {
+      this.database.close()
+      throw error
+    }
+    const statements = new StatementCache((sql) => this.database.prepare(sql))
+    const log = new Log(statements)
+    const chains = new Chains(statements)
+    this.#statements = statements
+    this.#leases = new LeaseRows(statements)
+    this.#exceptions = new Exceptions(statements, new MessageReader(log), chains)
+    this.#steps = new Steps(statements, new Subscriptions(statements, log))
+    this.#settling = new Settling(this.#leases, this.#exceptions, chains, this.#steps)
+  }
+
+  get isOpen(): boolean {
+    return this.database.isOpen
+  }
+
+  begin(): void {
+    this.#statements.run('BEGIN IMMEDIATE')
+  }
+
+  find(lease: LeaseId, sessionId: number, offset: number): HeldMessage | undefined {
+    return findHeld(this.#leases, this.#exceptions, lease, sessionId, offset)
+  }
+
+  /** From here to `endWork`, the connection is the handler's. */
+  beginWork(): void {
+    this.#statements.run('SAVEPOINT posthorn_handler')
+  }
+
+  /** Throws POSTHORN_INVALID_TRANSACTION when the handler has ended the transaction. */
+  endWork(): void {
+    try {
+      this.#statements.run('RELEASE posthorn_handler')
+    } catch (cause) {
+      const problem = 'the handler ended the transaction that it was given, and what it wrote may be stored'
+      throw new PosthornError('POSTHORN_INVALID_TRANSACTION', { problem }, { cause })
+    }
+  }
+
+  acknowledge(source: SourceRow, sessionId: number, lease: LeaseId, held: HeldMessage, nowMs: number): SettleOutcome {
+    const { subscriptionId, partition, offset } = held
+    this.#steps.forget(subscriptionId, partition, [offset])
+    return this.#settling.settle(source, sessionId, { lease, acked: [offset, offset + 1], exceptions: [] }, nowMs)
+  }
+
+  /** Gives all processes the time back during which they could not renew their sessions. */
+  prolongSessions(durationMs: number): void {
+    this.#statements.run(PROLONG_SESSIONS, Math.ceil(durationMs))
+  }
+
+  commit(): void {
+    this.#statements.run('COMMIT')
+  }
+
+  /** Whatever state the handler left it in. */
+  rollBack(): void {
+    // SQLite has rolled back by itself after some failures, such as a full disk.
+    if (this.database.isOpen && this.database.isTransaction) this.#statements.run('ROLLBACK')
+  }
+
+  close(): void {
+    if (this.database.isOpen) this.database.close()
+  }
+}
+
+// If somebody has removed the file, no other is to be made in its place.
+function existing(file: string): URL {
+  const url = pathToFileURL(file)
+  url.search = '?mode=rw'
+  return url
+}
+
+/**
+ * Runs `attempt` until another connection's lock no longer stops it, or throws SQLite's own error after
+ * `BUSY_LIMIT_MS`. The event loop is held up for a millisecond at most, and goes on in between.
+ */
+export async function retryWhileBusy<T>(clock: Clock, attempt: () => T): Promise<T> {
+  let pauseMs = 1
+  for (let waitedMs = 0; ; waitedMs += pauseMs) {
+    const spins = waitedMs === 0 ? SPINS_MAX : SPINS_LATER
+    for (let spin = 0; spin < spins; spin++) {
+      try {
+        return attempt()
+      } catch (error) {
+        if (!isBusy(error) || waitedMs >= BUSY_LIMIT_MS) throw error
+        Atomics.wait(spinCell, 0, 0, SPIN_MS)
+      }
+    }
+    // Held time does not pass by waiting.
+    if (clock.real) await pause(clock, pauseMs)
+    else await setImmediate()
+    pauseMs = Math.min(pauseMs * 2, PAUSE_MS_MAX)
+  }
+}

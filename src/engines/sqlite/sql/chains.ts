@@ -1,0 +1,50 @@
+/** Of a row that waits for no time, but for what is before it in its chain: beyond all time. */
+export const NEVER_MS = Number.MAX_SAFE_INTEGER
+
+const IS_BLOCKED = `EXISTS (SELECT 1 FROM posthorn_dead_letters AS d
+  WHERE d.subscription_id = ?1 AND d.partition = ?2 AND d.message_key = ?3 AND d.blocks = 1)`
+
+export const FIND_BLOCKER = `SELECT 1 AS found WHERE ${IS_BLOCKED}`
+
+// Whether something stands before an offset in its key's chain.
+export const HAS_PREDECESSOR = `
+SELECT 1 AS found
+ WHERE EXISTS (SELECT 1 FROM posthorn_retries
+                WHERE subscription_id = ?1 AND partition = ?2 AND message_key = ?3 AND offset < ?4)
+    OR ${IS_BLOCKED}`
+
+export const FIRST_OF_CHAIN = `
+SELECT parked FROM posthorn_retries
+ WHERE subscription_id = ?1 AND partition = ?2 AND message_key = ?3 ORDER BY offset LIMIT 1`
+
+// The first rows of a chain, as far as nothing but the chain keeps them waiting.
+export const WAKE_CHAIN = `
+UPDATE posthorn_retries SET parked = 0, due_at_ms = ?4
+ WHERE parked IN (1, 2) AND retry_id IN
+       (SELECT retry_id FROM posthorn_retries
+         WHERE subscription_id = ?1 AND partition = ?2 AND message_key = ?3
+           AND offset < coalesce((SELECT min(offset) FROM posthorn_retries
+                                   WHERE subscription_id = ?1 AND partition = ?2 AND message_key = ?3
+                                     AND parked NOT IN (1, 2)), 9e15)
+         ORDER BY offset LIMIT ?5)`
+
+// What is behind an offset and in nobody's hands waits again.
+export const PARK_BEHIND = `
+UPDATE posthorn_retries SET parked = 1, due_at_ms = ${NEVER_MS}
+ WHERE subscription_id = ?1 AND partition = ?2 AND message_key = ?3 AND offset > ?4
+   AND session_id IS NULL AND parked IN (0, 3)`
+
+// For a new owner: the first of each chain, unless it has a time of its own or a dead letter blocks the key.
+export const WAKE_FIRSTS = `
+UPDATE posthorn_retries AS row SET parked = 0, due_at_ms = ?3
+ WHERE subscription_id = ?1 AND partition = ?2 AND message_key IS NOT NULL AND parked IN (1, 2)
+   AND NOT EXISTS (SELECT 1 FROM posthorn_retries AS earlier
+                    WHERE earlier.subscription_id = ?1 AND earlier.partition = ?2
+                      AND earlier.message_key = row.message_key AND earlier.offset < row.offset)
+   AND NOT EXISTS (SELECT 1 FROM posthorn_dead_letters AS d
+                    WHERE d.subscription_id = ?1 AND d.partition = ?2 AND d.message_key = row.message_key
+                      AND d.blocks = 1)`
+
+export const UNBLOCK_FROM_OFFSET = `
+UPDATE posthorn_dead_letters SET blocks = 0
+ WHERE subscription_id = ? AND partition = ? AND blocks = 1 AND offset >= ?`

@@ -1,0 +1,57 @@
+/** How many partitions a subscription's topic has, and how many sources are open on the subscription. */
+export const COUNT_SHARES = `
+SELECT (SELECT count(*) FROM posthorn_partitions WHERE topic_id = ?2) AS partitions,
+       (SELECT count(*) FROM posthorn_session_subscriptions WHERE subscription_id = ?1) AS sources`
+
+export const OWNED_PARTITIONS = `
+SELECT partition FROM posthorn_owners
+ WHERE subscription_id = ? AND session_id = ? AND source = ? ORDER BY partition`
+
+// Free of owners, and of messages that somebody still works on.
+export const FREE_PARTITIONS = `
+SELECT partition FROM posthorn_partitions AS p
+ WHERE topic_id = ?2
+   AND NOT EXISTS (SELECT 1 FROM posthorn_owners AS o WHERE o.subscription_id = ?1 AND o.partition = p.partition)
+   AND NOT EXISTS (SELECT 1 FROM posthorn_leases AS l
+                    WHERE l.subscription_id = ?1 AND l.partition = p.partition AND l.session_id IS NOT NULL)
+   AND NOT EXISTS (SELECT 1 FROM posthorn_retries AS r INDEXED BY posthorn_retries_by_lease
+                    WHERE r.session_id IS NOT NULL AND r.subscription_id = ?1 AND r.partition = p.partition)
+ ORDER BY partition LIMIT ?3`
+
+export const OWN_PARTITION = `
+INSERT INTO posthorn_owners (subscription_id, partition, session_id, source) VALUES (?, ?, ?, ?)`
+
+// Not while the session holds messages of the partition.
+export const GIVE_PARTITION_UP = `
+DELETE FROM posthorn_owners
+ WHERE subscription_id = ?1 AND partition = ?2 AND session_id = ?3 AND source = ?4
+   AND NOT EXISTS (SELECT 1 FROM posthorn_leases AS l
+                    WHERE l.subscription_id = ?1 AND l.partition = ?2 AND l.session_id = ?3)
+   AND NOT EXISTS (SELECT 1 FROM posthorn_retries AS r INDEXED BY posthorn_retries_by_lease
+                    WHERE r.session_id = ?3 AND r.subscription_id = ?1 AND r.partition = ?2)`
+
+export const DISOWN_SOURCE = `DELETE FROM posthorn_owners WHERE session_id = ? AND source = ?`
+
+export const DISOWN_SESSION = `DELETE FROM posthorn_owners WHERE session_id = ?`
+
+export const DISOWN_SUBSCRIPTION = `DELETE FROM posthorn_owners WHERE subscription_id = ?`
+
+// Whether a partition has something that its owner could be given now.
+export const LOOK_FOR_WORK_IN_PARTITION = `
+SELECT EXISTS (SELECT 1 FROM posthorn_leases
+                WHERE subscription_id = ?1 AND partition = ?2 AND session_id IS NULL)
+    OR EXISTS (SELECT 1 FROM posthorn_retries
+                WHERE subscription_id = ?1 AND session_id IS NULL AND due_at_ms <= ?3 AND partition = ?2)
+    OR (?4 = 1 AND EXISTS (SELECT 1 FROM posthorn_cursors AS c JOIN posthorn_partitions AS h USING (partition)
+                WHERE c.subscription_id = ?1 AND c.partition = ?2 AND h.topic_id = ?5
+                  AND c.next_offset < h.next_offset)) AS found`
+
+/** The keys of a partition of which something was set aside, or blocks. */
+export const CHAINS_OF_PARTITION = `
+SELECT message_key AS key, min(offset) AS firstOffset, max(offset) AS lastOffset
+  FROM (SELECT message_key, offset FROM posthorn_retries
+         WHERE subscription_id = ?1 AND partition = ?2 AND message_key IS NOT NULL
+         UNION ALL
+        SELECT message_key, offset FROM posthorn_dead_letters
+         WHERE subscription_id = ?1 AND partition = ?2 AND blocks = 1)
+ GROUP BY message_key`

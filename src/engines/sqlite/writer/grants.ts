@@ -1,0 +1,98 @@
+import type { PlannedGrant } from '../store/leases.ts'
+import type { Demand } from '../store/leasing.ts'
+import type { Owner } from '../store/ownership.ts'
+import type { Store } from '../store/store.ts'
+import type { Session } from './session.ts'
+import type { OpenSource, Sources, WaitingPull } from './sources.ts'
+
+export interface Granted {
+  readonly plans: Map<OpenSource, readonly PlannedGrant[]>
+  /** Sources whose subscription is gone while a pull waits. */
+  readonly orphaned: OpenSource[]
+  /** Partitions were given up, which other processes may be waiting for. */
+  gaveUp: boolean
+}
+
+/** How a source takes part in a turn. */
+type Part = 'nothing' | 'orphaned' | 'plain' | 'ordered'
+
+/** Finds something for the pulls that wait, and keeps the partitions of ordered subscriptions shared out. */
+export class Grants {
+  readonly #store: Store
+  readonly #sources: Sources
+  readonly #session: Session
+
+  constructor(store: Store, sources: Sources, session: Session) {
+    this.#store = store
+    this.#sources = sources
+    this.#session = session
+  }
+
+  /** Whether `grant` would do anything. */
+  haveWork(nowMs: number): boolean {
+    for (const source of this.#sources.all()) if (this.#partOf(source, nowMs) !== 'nothing') return true
+    return false
+  }
+
+  /** Leases messages for the pulls that wait. */
+  grant(nowMs: number): Granted {
+    const granted: Granted = { plans: new Map(), orphaned: [], gaveUp: false }
+    // Leases to a session that another process has ended meanwhile would never be taken back.
+    let isStored: boolean | undefined
+    for (const source of this.#sources.all()) {
+      const part = this.#partOf(source, nowMs)
+      if (part === 'orphaned') granted.orphaned.push(source)
+      if (part === 'orphaned' || part === 'nothing') continue
+      isStored ??= this.#session.isStored()
+      if (!isStored) return granted
+      const plan = part === 'plain' ? this.#grantPlain(source, nowMs) : this.#grantOrdered(source, granted, nowMs)
+      if (plan.length > 0) granted.plans.set(source, plan)
+    }
+    return granted
+  }
+
+  #partOf(source: OpenSource, nowMs: number): Part {
+    if (source.closing) return 'nothing'
+    if (!source.pull) return this.#isCrowded(source) ? 'ordered' : 'nothing'
+    const work = this.#store.subscriptionRows.work(source.subscriptionId, nowMs)
+    if (!work) return 'orphaned'
+    source.ordered = work.ordered === 1
+    if (work.ordered === 0) return work.found === 1 ? 'plain' : 'nothing'
+    return work.paused === 0 && this.#hasOrderedWork(source, work.room === 1, nowMs) ? 'ordered' : 'nothing'
+  }
+
+  #hasOrderedWork(source: OpenSource, room: boolean, nowMs: number): boolean {
+    const owner = this.#ownerOf(source)
+    const { ownership } = this.#store
+    if (ownership.isUnbalanced(owner)) return true
+    return ownership.active(owner).some((partition) => ownership.hasWork(owner, partition, room, nowMs))
+  }
+
+  // Busy with what it has, a source does not pull; others may be waiting for a part of its partitions all the same.
+  #isCrowded(source: OpenSource): boolean {
+    return source.ordered && this.#store.ownership.hasSurplus(this.#ownerOf(source))
+  }
+
+  #grantPlain(source: OpenSource, nowMs: number): readonly PlannedGrant[] {
+    return this.#store.granting.grant(this.#demandOf(source, source.pull!, nowMs))
+  }
+
+  #grantOrdered(source: OpenSource, granted: Granted, nowMs: number): readonly PlannedGrant[] {
+    const { ownership, orderedGranting } = this.#store
+    const owner = this.#ownerOf(source)
+    if (ownership.balance(owner, nowMs)) granted.gaveUp = true
+    if (!source.pull) return []
+    // A partition that is surplus for a while has not changed hands: its owner knows more of it than the store does.
+    const owned = new Set(ownership.owned(owner))
+    for (const partition of source.announced) if (!owned.has(partition)) source.announced.delete(partition)
+    return orderedGranting.grant(this.#demandOf(source, source.pull, nowMs), owner, source.announced)
+  }
+
+  #demandOf(source: OpenSource, { messagesMax, bytesMax }: WaitingPull, nowMs: number): Demand {
+    return { source, sessionId: this.#session.id, messagesMax, bytesMax, nowMs }
+  }
+
+  #ownerOf({ subscriptionId, topicId, number }: OpenSource): Owner {
+    return { subscriptionId, topicId, sessionId: this.#session.id, source: number }
+  }
+}

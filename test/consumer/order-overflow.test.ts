@@ -1,0 +1,108 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { keyedGrant, offsets, settleDown } from './fake-source.ts'
+import { finish, startHeld } from './ordered-rig.ts'
+
+describe('one slow key', () => {
+  // So many that nothing else fits beside them.
+  const many = 10_000
+  const slow = (from: number, messages: number) =>
+    keyedGrant(
+      from,
+      Array.from({ length: messages }, () => 'slow'),
+    )
+
+  async function crowd() {
+    const rig = await startHeld({ concurrency: 2 })
+    const { source, clock } = rig
+    source.offer(slow(0, many + 1))
+    await settleDown()
+    const pulls = source.pulls.length
+    await clock.advance(100)
+    await settleDown()
+    return { ...rig, pulls }
+  }
+
+  test('does not keep others from being fetched: most of what waits is set aside until it is freed', async () => {
+    const rig = await crowd()
+    const { source, handler, pulls } = rig
+    const verdicts = source.verdicts()
+    assert.equal(verdicts.length, many - 10)
+    assert.equal(verdicts[0], '11 park')
+    assert.equal(source.parks().get(11), 'freed')
+    assert.ok(source.pulls.length > pulls, 'the next messages were fetched')
+    source.offer(keyedGrant(many + 1, ['slow', 'other']))
+    await settleDown()
+    assert.deepEqual(source.lastVerdicts(), [`${many + 1} park`])
+    assert.deepEqual(handler.started, [0, many + 2])
+    await finish(rig)
+  })
+
+  test('goes on with what was set aside when the last of the others was given to the store', async () => {
+    const rig = await crowd()
+    const { source, handler } = rig
+    for (const offset of offsets(0, 10)) {
+      handler.of(offset).resolve()
+      await settleDown()
+    }
+    assert.deepEqual(handler.started, offsets(0, 10))
+    const [settlement] = source.settlements.at(-1)!
+    assert.deepEqual(source.lastVerdicts(), ['10 park'])
+    assert.deepEqual(settlement?.freed, ['slow'])
+    source.offer(keyedGrant(10, ['slow'], { lease: 50_000, setAside: true }))
+    await settleDown()
+    assert.deepEqual(handler.started, offsets(0, 11))
+    await finish(rig)
+  })
+
+  test('is freed too when all that was left of it is set aside', async () => {
+    const rig = await crowd()
+    const { source, handler } = rig
+    handler.of(0).reject(new Error('no'))
+    await settleDown()
+    const [settlement] = source.settlements.at(-1)!
+    assert.equal(settlement?.exceptions.length, 11)
+    assert.deepEqual(settlement?.freed, ['slow'])
+    await finish(rig)
+  })
+
+  test('keeps everything while all handlers are busy, or while its messages end', async () => {
+    for (const busy of [true, false]) {
+      const rig = await startHeld({ concurrency: 2 })
+      const { source, handler, clock } = rig
+      source.offer(keyedGrant(many + 1, busy ? ['other'] : [undefined]), slow(0, many + 1))
+      await settleDown()
+      if (!busy) handler.of(many + 1).resolve()
+      for (const offset of offsets(0, 5)) {
+        await clock.advance(60)
+        if (!busy) handler.of(offset).resolve()
+        await settleDown()
+      }
+      assert.deepEqual(source.verdicts(), [])
+      await finish(rig)
+    }
+  })
+})
+
+test('messages in lanes are fetched ahead in growing numbers until one is found that can start', async () => {
+  const rig = await startHeld({ concurrency: 2 })
+  const { source } = rig
+  for (let from = 0; from < 64; ) {
+    const { messagesMax } = source.pulls.at(-1)!
+    source.offer(
+      keyedGrant(
+        from,
+        Array.from({ length: messagesMax }, () => 'slow'),
+      ),
+    )
+    from += messagesMax
+    await settleDown()
+  }
+  assert.ok(source.pulls.at(-1)!.messagesMax >= 32)
+  source.offer(keyedGrant(1_000, ['a', 'b']))
+  await settleDown()
+  const pulls = source.pulls.length
+  await settleDown()
+  assert.equal(source.pulls.length, pulls, 'all handlers are busy, and there is enough')
+  await finish(rig)
+})
