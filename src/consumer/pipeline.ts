@@ -1,5 +1,5 @@
 /**
- * The way of messages through a consumer: puller -> buffer -> runner -> finisher -> settler, each of which knows only
+ * The way of messages through a consumer: puller -> supply -> runner -> finisher -> settler, each of which knows only
  * what it is given. This class joins them, and knows which ledger belongs to which lease.
  *
  * States: open; closing (nothing is pulled or started, handlers run on); closed. A grant that arrives while closing is
@@ -74,10 +74,8 @@ export class Pipeline {
     this.#finisher = this.#finisherOf()
     this.#breaker = settings.breaker && this.#guardedBy(settings.breaker)
     this.#runner = new Runner(this.#work(handlers), environment.clock, settings)
-    const demand = this.#demand()
-    const outage = this.#outage('Fetching messages')
     const events = { onGrants: (grants: readonly Grant[]) => this.#accept(grants), onGone }
-    this.#puller = new Puller(source, environment.clock, outage, demand, events)
+    this.#puller = new Puller(source, environment.clock, this.#outage('Fetching messages'), this.#demand(), events)
   }
 
   start(): void {
@@ -277,10 +275,12 @@ export class Pipeline {
   }
 
   #demand(): Demand {
+    // Asked for every message that is started.
+    const plain = this.#line.witness === undefined && this.#breaker === undefined
     return {
       pace: () => this.#pace(),
       running: () => this.#runner.running,
-      buffered: () => this.#buffered(),
+      buffered: plain ? () => this.#intake.count : () => this.#buffered(),
       blocked: () => this.#intake.blocked,
       full: () => this.#intake.full,
       unrecorded: () => this.#settler.waiting,

@@ -28,12 +28,18 @@ const slot = fc.nat(SLOTS - 1)
 const subscription = fc.nat(2)
 const ORDERED = 2
 const choice = fc.nat(1_000)
+const rarely = <Value>(...values: Value[]) => {
+  return fc.oneof(
+    { arbitrary: fc.constant(undefined), weight: 4 },
+    { arbitrary: fc.constantFrom(...values), weight: 1 },
+  )
+}
 const item = fc.record({
   // Mostly of one key, so that chains grow.
   key: fc.option(fc.constantFrom('a', 'a', 'a', 'b', 'c'), { nil: undefined }),
-  id: fc.option(fc.constantFrom('id-1', 'id-2', 'id-3'), { nil: undefined, freq: 3 }),
+  id: rarely('id-1', 'id-2', 'id-3'),
   delayMs: fc.constantFrom(0, 0, 0, 500, 3_000),
-  priority: fc.option(fc.constantFrom('high' as const, 'low' as const), { nil: undefined, freq: 1 }),
+  priority: rarely<'high' | 'low'>('high', 'low'),
 })
 const outcome = fc.constantFrom<commands.Outcome>('ack', 'ack', 'retry', 'dead', 'release', 'leave')
 const laneOutcome = fc.constantFrom<LaneOutcome>(

@@ -3,5 +3,5 @@ import { memoryHarness } from '../engines/memory-harness.ts'
 import { checkAgainstModel } from './engine-model.ts'
 
 test('the memory engine keeps what the model says it owes', async () => {
-  await checkAgainstModel(memoryHarness, { runs: 300, stepsMax: 60 })
+  await checkAgainstModel(memoryHarness, { runs: 300, stepsMax: 120 })
 })
