@@ -148,7 +148,7 @@ export class Pipeline {
     const arrivedAtMs = this.#environment.clock.elapsedMs()
     for (const grant of grants) {
       if (grant.messages.length === 0) continue
-      const ledger = new GrantLedger(grant, arrivedAtMs, this.#line.witness)
+      const ledger = new GrantLedger(grant, arrivedAtMs, this.#line.witness, this.#puller.begun)
       this.#ledgers.set(grant.lease, ledger)
       this.#intake.add(ledger)
     }
@@ -206,6 +206,7 @@ export class Pipeline {
       outage: this.#outage('Asking which messages may start'),
       pace: () => this.#pace(),
       running: () => this.#runner.running,
+      pulls: () => this.#puller.begun,
       park: (item, until) => this.#finisher.park(item, until),
       reject: ({ ledger, index }, error) =>
         this.#finisher.decide(ledger, index, new InvalidEvent(error), this.#environment.clock.now()),

@@ -30,6 +30,7 @@ const codes: ReadonlySet<unknown> = new Set([
   'ECONNECTION',
   'EDNS',
   'POSTHORN_HANDLER_TIMEOUT',
+  'POSTHORN_STEP_TIMEOUT',
 ])
 /** Too many requests, bad gateway, service unavailable, gateway timeout. */
 const statuses: ReadonlySet<unknown> = new Set([429, 502, 503, 504])
@@ -38,7 +39,7 @@ const SMTP_NOT_AVAILABLE = 421
 
 /**
  * Whether an error says that a service is down, cannot be reached, or is overloaded: refused, reset, timed out, no
- * such host, HTTP 429, 502, 503 or 504, SMTP 421, or a handler that outran its timeout. Looks at the error, its
+ * such host, HTTP 429, 502, 503 or 504, SMTP 421, or a handler or step that outran its timeout. Looks at the error, its
  * causes, and what an AggregateError holds, five levels deep. A `Discard` is never one.
  */
 export function isOutage(error: unknown): boolean {

@@ -5,16 +5,23 @@
  *
  * A delivery that ends well is committed, and recorded by that; or its lease was lost, and all of it is rolled back. It
  * is then given up as if it had been told to stop: the engine answers that by saying what became of the lease. A handler
- * that outruns its timeout, or ends after its signal has aborted, commits nothing, however well it ends: its attempt has
- * been counted as failed, or its message is somebody else's. The transaction itself stays open until the handler ends.
+ * that outruns its timeout, or whose signal aborts, commits nothing, however well it ends: its attempt has been counted
+ * as failed, or its message is somebody else's. Its transaction is rolled back at once, and holds no lock any more.
+ *
+ * When no transaction could be begun, the handler was never called: the message is set aside for a moment, uncounted.
  */
 import type { Source, StoredEvent } from '../../engine.ts'
+import { PosthornError } from '../../errors.ts'
 import { invalidOption } from '../../message/options.ts'
 import type { Item } from '../fetching/supply.ts'
 import type { Handle, SingleHandler } from '../settings.ts'
+import { isInstance } from '../settlement/failure.ts'
 import { Delivery } from './delivery.ts'
 import { SingleWork } from './single-work.ts'
 import type { WorkTools } from './work-tools.ts'
+
+/** How long a message waits when the store would not begin a transaction for it. */
+const LOCKED_OUT_MS = 1_000
 
 type Transactions = Pick<Source, 'transact'>
 
@@ -45,6 +52,18 @@ export class TransactionalWork extends SingleWork {
     else this.#giveUp(delivery)
   }
 
+  override failed(delivery: TransactionalDelivery, thrown: unknown, nowMs: number): void {
+    const { aborted, outcome, tx, ledger, index } = delivery
+    const neverBegun = tx === undefined && outcome === undefined && isInstance(thrown, PosthornError)
+    if (aborted || !neverBegun || !thrown.retryable) {
+      super.failed(delivery, thrown, nowMs)
+      return
+    }
+    const { topic, subscription } = delivery
+    this.#tools.environment.logger.warn(thrown.message, { topic, subscription, code: thrown.code })
+    this.#tools.finisher.park({ ledger, index }, nowMs + LOCKED_OUT_MS)
+  }
+
   protected override delivery({ ledger, index }: Item, deadline: number): Delivery {
     return new TransactionalDelivery(ledger, index, this.#tools, deadline)
   }
@@ -68,13 +87,17 @@ async function transact(
     // It may have been given up while others had their turn.
     throwIfAborted(delivery)
     delivery.tx = transaction
-    await handle(event, delivery)
+    await Promise.race([handle(event, delivery), whenAborted(delivery.signal)])
     throwIfAborted(delivery)
   })
 }
 
 function throwIfAborted(delivery: Delivery): void {
   if (delivery.aborted) delivery.signal.throwIfAborted()
+}
+
+function whenAborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason), { once: true }))
 }
 
 // Types keep TypeScript from getting here.

@@ -41,6 +41,8 @@ export interface PullerEvents {
 }
 
 export class Puller {
+  /** Pulls begun so far: one after the other. */
+  begun = 0
   readonly #source: Source
   readonly #clock: Clock
   readonly #outage: Outage
@@ -96,6 +98,7 @@ export class Puller {
     const wanted = messagesWanted(demand.pace(), demand.running(), demand.buffered())
     const messagesMax = Math.max(wanted, lookAhead(demand.blocked()))
     const limits = { messagesMax, bytesMax: PULL_BYTES_MAX }
+    this.begun++
     try {
       const grants = await this.#source.pull(limits, this.#stop.signal)
       this.#outage.ended()

@@ -22,6 +22,8 @@ export interface SupplyHost {
   pace(): Pace
   /** Handler calls under way. */
   running(): number
+  /** Pulls begun so far. */
+  pulls(): number
   /** Sets a message aside. */
   park(item: Item, until: number | 'chain' | 'freed'): void
   /** A message cannot be told which limits it counts in. */
@@ -41,7 +43,7 @@ export interface SupplyLine {
 
 export function supplyLine(host: SupplyHost): SupplyLine {
   const { ordered, limits } = host.settings
-  const lanes = ordered === false ? undefined : new KeyLanes((item, until) => host.park(item, until))
+  const lanes = ordered === false ? undefined : new KeyLanes((item, until) => host.park(item, until), host.pulls)
   const base = lanes ?? new GrantBuffer()
   const flow = limits.length === 0 ? undefined : new Flow(base, lanes, host)
   const overflow = lanes && overflowOf(lanes, flow, host)

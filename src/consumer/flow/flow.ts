@@ -10,9 +10,9 @@
  * A message in flight holds its place from its start until it has ended, was set down or put back, or its lease is lost.
  * A suspect needs permission like any other; nothing else is asked about while there is one.
  *
- * When the queues are full of messages over the limit of their own bucket, and handlers are free, the largest buckets'
- * last messages are set aside until about their turn, so that those of other buckets can be fetched. Without buckets
- * of their own (`by`), all would wait for the same, and nothing is set aside: the log keeps them.
+ * When the queues are full of messages that have long to wait, for the limit of their own bucket or because handlers are
+ * slow, the largest buckets' last messages are set aside until about their turn, so that those of other buckets can be
+ * fetched. Without buckets of their own (`by`), all would wait for the same, and nothing is set aside: the log keeps them.
  *
  * One timer, for the next permission that becomes usable or lapses, or the next bucket to ask about.
  */
@@ -29,6 +29,8 @@ import { askAgain, demandsOf, startsAhead } from './demands.ts'
 import { Places } from './places.ts'
 import { setAside, startIntervalMs } from './set-aside.ts'
 import { WaitingRoom } from './waiting-room.ts'
+
+const CROWD_LOOK_MS = 100
 
 export class Flow implements Intake, Witness {
   /** Messages that may start now, as of the last look. */
@@ -51,6 +53,8 @@ export class Flow implements Intake, Witness {
   #nextMs = Number.POSITIVE_INFINITY
   readonly #alarm: Alarm
   #stopped = false
+  /** When the queues were last found full by a handler that was about to take something. */
+  #crowdedAtMs = Number.NEGATIVE_INFINITY
 
   constructor(base: Intake, inner: Witness | undefined, host: SupplyHost) {
     this.#base = base
@@ -109,10 +113,17 @@ export class Flow implements Intake, Witness {
 
   take(): Item | undefined {
     const nowMs = this.#clock.elapsedMs()
+    if (this.#room.full && nowMs >= this.#crowdedAtMs + CROWD_LOOK_MS) this.#makeRoom(nowMs)
     const started = this.count > 0 || nowMs >= this.#nextMs ? this.#start(nowMs) : undefined
     if (started !== undefined) return started
     this.prepare()
     return this.count > 0 ? this.#start(this.#clock.elapsedMs()) : undefined
+  }
+
+  // Handlers that are always busy with a few buckets ask for nothing more; others may be waiting to be fetched.
+  #makeRoom(nowMs: number): void {
+    this.#crowdedAtMs = nowMs
+    this.prepare()
   }
 
   takeSuspect(running: number): Item | undefined {
@@ -274,8 +285,8 @@ export class Flow implements Intake, Witness {
   #setAside(): boolean {
     const { settings, environment } = this.#host
     if (!this.#looksFurther || !this.#room.full || this.#base.held) return false
-    if (this.#host.running() >= settings.concurrency) return false
-    const intervalMs = startIntervalMs(this.#limits, this.#host.pace().averageMs)
+    const { averageMs } = this.#host.pace()
+    const intervalMs = Math.max(startIntervalMs(this.#limits, averageMs), averageMs / settings.concurrency)
     const timeMs = environment.clock.now()
     return setAside(this.#room, intervalMs, this.#clock.elapsedMs(), (item, waitMs) =>
       this.#host.park(item, timeMs + waitMs),

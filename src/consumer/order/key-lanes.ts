@@ -33,6 +33,7 @@ export class KeyLanes implements Intake, Witness {
   /** Lanes that are ready. */
   count = 0
   readonly #park: Park
+  readonly #pulls: () => number
   readonly #partitions = new Map<number, PartitionLanes>()
   readonly #items = new BoxMap<GrantLedger, readonly LaneItem[]>()
   /** Also lanes that are ready no more; those are passed over. */
@@ -42,8 +43,10 @@ export class KeyLanes implements Intake, Witness {
   #waiting = 0
   #bytes = 0
 
-  constructor(park: Park) {
+  /** `pulls`: how many have been begun so far. */
+  constructor(park: Park, pulls: () => number) {
     this.#park = park
+    this.#pulls = pulls
   }
 
   get held(): boolean {
@@ -129,9 +132,16 @@ export class KeyLanes implements Intake, Witness {
     if (outcome === 'done' && lane.key !== undefined) lane.partition.settled(lane.key, own.offset)
     if (lane.out !== own || outcome === 'released') return
     lane.out = undefined
-    // What has come behind it meanwhile was granted before the engine knew that this one waits in the store.
-    if (outcome === 'stored') for (const behind of lane.takeBehind(own.offset)) this.#setAside(behind, 'chain')
+    if (outcome === 'stored' && lane.key !== undefined) this.#returned(own, lane, lane.key)
     this.#advance(lane)
+  }
+
+  // What has come behind it meanwhile, or is still to come with the pull under way, was granted too early. If it is here
+  // again itself, nothing of the kind can come any more.
+  #returned(item: LaneItem, lane: Lane, key: string): void {
+    const isBack = lane.first !== undefined && lane.first.offset <= item.offset
+    if (!isBack) lane.partition.returned(key, item.offset, this.#pulls())
+    for (const behind of lane.takeBehind(item.offset)) this.#setAside(behind, 'chain')
   }
 
   endExclusive(ledger: GrantLedger): boolean {
@@ -178,7 +188,7 @@ export class KeyLanes implements Intake, Witness {
 
   #place(item: LaneItem): void {
     const { lane, ledger } = item
-    if (lane.key !== undefined && !ledger.grant.setAside && lane.partition.storedBefore(lane.key, item.offset)) {
+    if (lane.key !== undefined && this.#waitsInStore(item, lane.key)) {
       this.#park(item, 'chain')
       if (lane.waiting === 0 && lane.out === undefined) lane.partition.close(lane)
       return
@@ -186,6 +196,11 @@ export class KeyLanes implements Intake, Witness {
     this.#insert(item)
     if (lane.ready && ledger.grant.isolated && lane.first === item) this.#unready(lane)
     this.#advance(lane)
+  }
+
+  #waitsInStore({ lane: { partition }, ledger, offset }: LaneItem, key: string): boolean {
+    if (ledger.grant.setAside) return partition.crosses(key, offset, ledger.pull)
+    return partition.storedBefore(key, offset)
   }
 
   // What follows from the end of a message for its key.
@@ -238,6 +253,7 @@ export class KeyLanes implements Intake, Witness {
     const item = lane.shift()
     if (item !== undefined) this.#countOut(item)
     lane.out = item
+    lane.handedOut++
     return item
   }
 

@@ -35,8 +35,9 @@ export class Lane {
   out: LaneItem | undefined = undefined
   /** It is in line to hand out its first message. */
   ready = false
-  /** What was out when somebody last looked. */
-  seenOut: LaneItem | undefined = undefined
+  /** Messages handed out so far, now and when somebody last looked. */
+  handedOut = 0
+  seenHandedOut = 0
   /** Others of the key were set aside until what is here has ended. */
   owed = false
   #last: LaneItem | undefined = undefined

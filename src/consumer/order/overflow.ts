@@ -1,16 +1,18 @@
 /**
  * Keeps a few slow keys from filling the memory with what waits behind them, so that nothing of other keys could be
- * fetched. When the lanes are full and handlers starve, what waits in lanes whose message has been out for a while goes
+ * fetched. When the lanes are full and handlers starve, what waits in lanes that will not get through it soon goes
  * back to the store until the rest of the lane has ended: from the longest lanes first, until half of the room is free.
  *
- * States: idle; watching, with a timer, as long as the lanes are full: lanes are looked at every 100 ms, and one that
- * has the same message out as the time before is slow. With fast handlers lanes may be full all the time, and none is.
+ * States: idle; watching, with a timer, as long as the lanes are full: lanes are looked at every 100 ms, and one that at
+ * the pace since the time before has more than a second's work waiting is slow. Many keys with fast handlers fill the
+ * lanes as well, and none of them is.
  */
 import type { Clock, Timer } from '../../environment/index.ts'
 import type { KeyLanes } from './key-lanes.ts'
 import type { Lane } from './lane.ts'
 
 const LOOK_INTERVAL_MS = 100
+const LOOKS_PER_SECOND = 10
 
 // What a lane keeps, first of all: enough to be going on with while the others are freed.
 const KEPT_AT_FIRST = 10
@@ -32,7 +34,7 @@ export class Overflow {
   /** Messages have come. */
   watch(): void {
     if (this.#timer !== undefined || this.#stopped || !this.#lanes.full) return
-    for (const lane of this.#lanes.lanes()) lane.seenOut = lane.out
+    for (const lane of this.#lanes.lanes()) lane.seenHandedOut = lane.handedOut
     this.#timer = this.#clock.setTimer(LOOK_INTERVAL_MS, () => this.#look())
   }
 
@@ -59,7 +61,6 @@ export class Overflow {
   }
 }
 
-// What has ended is on its way to be recorded, and that is as slow for all.
-function isSlow({ out, seenOut, waiting }: Lane): boolean {
-  return out !== undefined && out === seenOut && out.outcome === 'open' && waiting > 1
+function isSlow({ waiting, handedOut, seenHandedOut }: Lane): boolean {
+  return waiting > 1 && waiting > (handedOut - seenHandedOut) * LOOKS_PER_SECOND
 }

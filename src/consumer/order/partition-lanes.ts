@@ -7,6 +7,10 @@
  * and recorded. What arrives of it meanwhile is behind that, and goes there too. The first offset is the lowest that was
  * ever there, which is at or before the real one: what is before it was overlooked by nobody. Operators can empty a
  * chain without our knowing; then the next message of the key is set aside once, is due at once, and ends the matter.
+ *
+ * Grants may *cross* a settlement: several of a chain become due together, and while one of them is being given back to
+ * the store, a pull may bring the next ones, granted before the engine knew. So what a pull brings that was under way
+ * when the engine recorded that an earlier message of the key waits again, has to wait behind it.
  */
 import { BoxMap } from '../../collections/box-map.ts'
 import type { KeyChain } from '../../engine.ts'
@@ -15,6 +19,9 @@ import { Lane } from './lane.ts'
 interface StoredKey {
   firstOffset: number
   lastOffset: number
+  /** The message that was given back last, and how many pulls had been begun when that was recorded. */
+  returnedOffset: number
+  returnedAtPull: number
 }
 
 export class PartitionLanes {
@@ -42,7 +49,7 @@ export class PartitionLanes {
   }
 
   takeOver(chains: readonly KeyChain[]): void {
-    this.#stored = new Map(chains.map(({ key, firstOffset, lastOffset }) => [key, { firstOffset, lastOffset }]))
+    this.#stored = new Map(chains.map(({ key, firstOffset, lastOffset }) => [key, storedKey(firstOffset, lastOffset)]))
   }
 
   /** Whether something of the key in the store comes before this offset. */
@@ -54,13 +61,37 @@ export class PartitionLanes {
 
   store(key: string, offset: number): void {
     const stored = this.#stored.get(key)
-    if (stored === undefined) this.#stored.set(key, { firstOffset: offset, lastOffset: offset })
+    if (stored === undefined) this.#stored.set(key, storedKey(offset, offset))
     else if (offset > stored.lastOffset) stored.lastOffset = offset
     else if (offset < stored.firstOffset) stored.firstOffset = offset
+  }
+
+  /** Recorded: the message waits in the store, and `pulls` have been begun so far. */
+  returned(key: string, offset: number, pulls: number): void {
+    const stored = this.#stored.get(key)
+    if (stored === undefined) return
+    stored.returnedOffset = offset
+    stored.returnedAtPull = pulls
+  }
+
+  /**
+   * Whether a message that pull number `pull` has brought out of the store was granted before an earlier one of its key
+   * was given back. Once that one itself comes again, nothing can have crossed it any more.
+   */
+  crosses(key: string, offset: number, pull: number): boolean {
+    if (this.#stored.size === 0) return false
+    const stored = this.#stored.get(key)
+    if (stored === undefined) return false
+    if (offset <= stored.returnedOffset) stored.returnedOffset = Number.POSITIVE_INFINITY
+    return stored.returnedOffset < offset && pull <= stored.returnedAtPull
   }
 
   /** Recorded: the message is settled for good. */
   settled(key: string, offset: number): void {
     if (this.#stored.size > 0 && this.#stored.get(key)?.lastOffset === offset) this.#stored.delete(key)
   }
+}
+
+function storedKey(firstOffset: number, lastOffset: number): StoredKey {
+  return { firstOffset, lastOffset, returnedOffset: Number.POSITIVE_INFINITY, returnedAtPull: 0 }
 }

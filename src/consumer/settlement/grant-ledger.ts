@@ -36,8 +36,12 @@ export class GrantLedger {
   #finished: number[] = []
   #sendingFinished: number[] = []
 
-  constructor(grant: Grant, arrivedAtMs: number, witness?: Witness) {
+  /** The number of the pull that brought it. */
+  readonly pull: number
+
+  constructor(grant: Grant, arrivedAtMs: number, witness?: Witness, pull = 0) {
     this.grant = grant
+    this.pull = pull
     this.arrivedAtMs = arrivedAtMs
     this.#witness = witness
     this.#marks = new Uint8Array(grant.messages.length)
