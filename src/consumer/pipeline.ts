@@ -290,8 +290,9 @@ export class Pipeline {
 
   // While all handlers are busy, there is nothing to look for ahead of what waits.
   #buffered(): number {
-    const { ahead, blocked } = this.#intake
-    const buffered = this.#runner.running < this.#settings.concurrency ? ahead : ahead + blocked
+    const { ahead, blocked, looksFurther } = this.#intake
+    const looks = looksFurther || this.#runner.running < this.#settings.concurrency
+    const buffered = looks ? ahead : ahead + blocked
     return this.#breaker === undefined ? buffered : Math.max(0, buffered - this.#breaker.tried)
   }
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { StoredEvent } from '../../src/engine.ts'
+import { pause } from '../../src/environment/index.ts'
 import { VirtualClock } from '../../src/testing/virtual-clock.ts'
 import { grantOf, keyedGrant, offsets, settleDown } from './fake-source.ts'
 import { HeldHandler, START_MS } from './harness.ts'
@@ -70,6 +71,35 @@ describe('buckets', () => {
     )
     assert.ok(waits[0]! >= 1_000 && waits.at(-1)! <= 60_000 && waits.at(-1)! > 20_000, `${waits[0]} to ${waits.at(-1)}`)
     await consumer.close()
+  })
+
+  test('one that keeps all handlers busy within its limit does not keep the others from being fetched', async () => {
+    const clock = new VirtualClock(START_MS)
+    const started = new Set<string | undefined>()
+    const handle = async ({ subject }: StoredEvent) => {
+      started.add(subject)
+      await pause(clock, 20)
+    }
+    const limits = [inFlight(100, { by: byTenant })]
+    const { source, consumer } = await startLimited(limits, { handle }, { concurrency: 2 }, sharedBy(clock, limits[0]))
+    for (let from = 0; from < 4_000 && !started.has('quiet'); from += 500) {
+      source.offer(
+        keyedGrant(
+          from,
+          Array.from({ length: 500 }, () => 'noisy'),
+        ),
+      )
+      for (let step = 0; step < 10; step++) {
+        await clock.advance(20)
+        await settleDown()
+      }
+      if (from === 3_000) source.offer(keyedGrant(10_000, ['quiet']))
+    }
+    assert.ok(started.has('quiet'))
+    assert.ok(source.parks().size > 1_000, 'most of the crowd was set aside')
+    const closed = consumer.close()
+    await clock.advance(20)
+    await closed
   })
 
   test('so do many that have a message each and no room for it', async () => {

@@ -105,8 +105,9 @@ export class HeldHandler {
     return this.calls.map(({ event }) => event.data)
   }
 
-  of(offset: number): Call {
-    const call = this.calls.find(({ event }) => event.data === offset)
+  /** The call for an offset; `before` is how many others for the same offset came before it. */
+  of(offset: number, before = 0): Call {
+    const call = this.calls.filter(({ event }) => event.data === offset)[before]
     if (call === undefined) throw new Error(`Offset ${offset} was not handed over.`)
     return call
   }

@@ -38,6 +38,23 @@ describe('one slow key', () => {
     await finish(rig)
   })
 
+  test('is slow when it gets on, but has more than a second of work waiting', async () => {
+    const rig = await startHeld({ concurrency: 2 })
+    const { source, handler, clock } = rig
+    source.offer(slow(0, many + 100))
+    await settleDown()
+    for (const offset of offsets(0, 12)) {
+      await clock.advance(10)
+      handler.of(offset).resolve()
+      await settleDown()
+    }
+    assert.ok(source.parks().size > many / 2 - 200)
+    source.offer(keyedGrant(many + 100, ['other']))
+    await settleDown()
+    assert.ok(handler.started.includes(many + 100))
+    await finish(rig)
+  })
+
   test('goes on with what was set aside when the last of the others was given to the store', async () => {
     const rig = await crowd()
     const { source, handler } = rig

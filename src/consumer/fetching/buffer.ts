@@ -20,6 +20,7 @@ interface Stretch {
 }
 
 export class GrantBuffer implements Intake {
+  readonly looksFurther = false
   /** Ordinary messages that wait. */
   count = 0
   readonly blocked = 0

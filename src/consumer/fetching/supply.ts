@@ -50,6 +50,8 @@ export interface Intake extends Supply {
   readonly ahead: number
   /** Messages that wait for something else: to fetch more may bring some that need not. */
   readonly blocked: number
+  /** Others may be waiting behind those who keep all handlers busy, and are to have their share. */
+  readonly looksFurther: boolean
   add(ledger: GrantLedger): void
   /** All of the ledger is recorded, or its lost suspect has ended. Says whether others had to wait for it. */
   endExclusive(ledger: GrantLedger): boolean

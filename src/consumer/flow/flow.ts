@@ -30,18 +30,18 @@ import { Places } from './places.ts'
 import { setAside, startIntervalMs } from './set-aside.ts'
 import { WaitingRoom } from './waiting-room.ts'
 
-const CROWD_LOOK_MS = 100
+const LOOK_INTERVAL_MS = 100
 
 export class Flow implements Intake, Witness {
   /** Messages that may start now, as of the last look. */
   count = 0
+  readonly looksFurther: boolean
   readonly #base: Intake
   readonly #inner: Witness | undefined
   readonly #host: SupplyHost
   readonly #clock: Clock
   readonly #limits: readonly ConfiguredLimit[]
   readonly #countsPlaces: boolean
-  readonly #looksFurther: boolean
   readonly #room = new WaitingRoom((bucket, permissions) => this.#lapsed(bucket, permissions))
   readonly #places = new Places()
   readonly #admissions: Admissions
@@ -53,8 +53,8 @@ export class Flow implements Intake, Witness {
   #nextMs = Number.POSITIVE_INFINITY
   readonly #alarm: Alarm
   #stopped = false
-  /** When the queues were last found full by a handler that was about to take something. */
-  #crowdedAtMs = Number.NEGATIVE_INFINITY
+  /** When what the supply behind has was last drawn from it, though there was enough to start. */
+  #lookedAtMs = Number.NEGATIVE_INFINITY
 
   constructor(base: Intake, inner: Witness | undefined, host: SupplyHost) {
     this.#base = base
@@ -63,7 +63,7 @@ export class Flow implements Intake, Witness {
     this.#clock = host.environment.clock
     this.#limits = host.settings.limits
     this.#countsPlaces = this.#limits.some(({ kind }) => kind === 'inFlight')
-    this.#looksFurther = this.#limits.some(({ by }) => by !== undefined)
+    this.looksFurther = this.#limits.some(({ by }) => by !== undefined)
     const tools = { source: host.source, clock: this.#clock, outage: host.outage, places: this.#places }
     this.#admissions = new Admissions(
       { ...tools, graceMs: graceOf(this.#limits) },
@@ -81,11 +81,13 @@ export class Flow implements Intake, Witness {
   }
 
   get ahead(): number {
-    return (this.#looksFurther ? this.count : this.#room.waiting) + this.#base.ahead
+    if (!this.looksFurther) return this.#room.waiting + this.#base.ahead
+    // Of few buckets there is never enough: behind them may be those of others.
+    return this.#room.size < this.#host.settings.concurrency ? 0 : this.count + this.#base.ahead
   }
 
   get blocked(): number {
-    return (this.#looksFurther ? this.#room.waiting - this.count : 0) + this.#base.blocked
+    return (this.looksFurther ? this.#room.waiting - this.count : 0) + this.#base.blocked
   }
 
   get full(): boolean {
@@ -113,16 +115,16 @@ export class Flow implements Intake, Witness {
 
   take(): Item | undefined {
     const nowMs = this.#clock.elapsedMs()
-    if (this.#room.full && nowMs >= this.#crowdedAtMs + CROWD_LOOK_MS) this.#makeRoom(nowMs)
+    if (this.looksFurther && nowMs >= this.#lookedAtMs + LOOK_INTERVAL_MS) this.#lookFurther(nowMs)
     const started = this.count > 0 || nowMs >= this.#nextMs ? this.#start(nowMs) : undefined
     if (started !== undefined) return started
     this.prepare()
     return this.count > 0 ? this.#start(this.#clock.elapsedMs()) : undefined
   }
 
-  // Handlers that are always busy with a few buckets ask for nothing more; others may be waiting to be fetched.
-  #makeRoom(nowMs: number): void {
-    this.#crowdedAtMs = nowMs
+  // A few buckets may keep all handlers busy, and never ask for more, while others are waiting to be fetched.
+  #lookFurther(nowMs: number): void {
+    this.#lookedAtMs = nowMs
     this.prepare()
   }
 
@@ -284,7 +286,7 @@ export class Flow implements Intake, Witness {
 
   #setAside(): boolean {
     const { settings, environment } = this.#host
-    if (!this.#looksFurther || !this.#room.full || this.#base.held) return false
+    if (!this.looksFurther || !this.#room.full || this.#base.held) return false
     const { averageMs } = this.#host.pace()
     const intervalMs = Math.max(startIntervalMs(this.#limits, averageMs), averageMs / settings.concurrency)
     const timeMs = environment.clock.now()

@@ -24,6 +24,11 @@ export class WaitingRoom {
     this.#onLapsed = onLapsed
   }
 
+  /** Buckets that have messages or permissions. */
+  get size(): number {
+    return this.#buckets.size
+  }
+
   get full(): boolean {
     return this.waiting >= MESSAGES_MAX || this.#bytes >= BYTES_MAX
   }

@@ -30,6 +30,7 @@ const MESSAGES_MAX = 10_000
 export type Park = (item: Item, until: 'chain' | 'freed') => void
 
 export class KeyLanes implements Intake, Witness {
+  readonly looksFurther = false
   /** Lanes that are ready. */
   count = 0
   readonly #park: Park
