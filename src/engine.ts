@@ -274,6 +274,8 @@ export interface Source {
    * Resolves with at least one grant as soon as there is something to deliver and the subscription is not paused;
    * with none when `signal` aborts or the source closes. One call at a time. Takes no more than `messagesMax`
    * messages in all, and stops granting beyond about `bytesMax` bytes of stored messages (one is always granted).
+   * Grants and settlements may cross: what was granted before a settlement was carried out may arrive after its answer,
+   * and owners of ordered subscriptions must expect messages of a key that they have set aside since.
    * Rejects with POSTHORN_SUBSCRIPTION_NOT_FOUND once the subscription was deleted: that is final for this source.
    */
   pull(limits: { messagesMax: number; bytesMax: number }, signal: AbortSignal): Promise<readonly Grant[]>
@@ -298,8 +300,9 @@ export interface Source {
   steps(lease: LeaseId, offset: number): Promise<ReadonlyMap<string, string>>
 
   /**
-   * Keeps the result of a step of a leased message, on stable storage, until the message is acknowledged. Rejects with
-   * POSTHORN_LEASE_LOST and keeps nothing when the lease is not this source's any more.
+   * Keeps the result of a step of a leased message, on stable storage, until the message is acknowledged, in place of an
+   * earlier result of the same name. Rejects with POSTHORN_LEASE_LOST and keeps nothing when the lease is not this
+   * source's any more.
    */
   recordStep(lease: LeaseId, offset: number, name: string, result: string): Promise<void>
 
@@ -450,6 +453,9 @@ export interface EngineAdmin {
   /**
    * Stops the message with this id, for all subscriptions of the topic: before it is due, while it waits, or while a handler runs (whose source is
    * told by `onCancelled`). It is not delivered again, and becomes no dead letter. What is settled already is not touched.
+   * A message that was stopped anywhere stays cancelled, for replays and later subscriptions too, as long as the log
+   * keeps it. Of several with this id (the deduplication window of one was over when the next was published) one is
+   * meant: one that is not due yet, or else the youngest.
    */
   cancel(topic: string, id: string): Promise<CancelOutcome>
   pause(subscription: SubscriptionRef): Promise<void>

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { seededRandom } from '../../src/environment/index.ts'
 import { IdentifierSource } from '../../src/message/identifier.ts'
-import { dataOf, newGroup, newMessage, SUBSCRIPTION, TOPIC } from './messages.ts'
+import { dataOf, keyIn, newGroup, newMessage, SUBSCRIPTION, TOPIC } from './messages.ts'
 import type { Guarantee } from './suite.ts'
 import type { TestProcess } from './test-process.ts'
 import type { TestSource } from './test-source.ts'
@@ -214,6 +214,61 @@ export const cancel: Guarantee = (test) => {
     for (const subscription of ['fraud', 'slack', 'done']) {
       assert.deepEqual(await (await process.source(subscription)).pullNow(), [])
     }
+  })
+
+  test('for replays and subscriptions that come later, too', async (world) => {
+    const { process, source } = await fixture(world)
+    await publishThree(process)
+    await source.pull({ messagesMax: 2 })
+    assert.deepEqual(await process.admin.cancel(TOPIC, 'b'), ONE_RUNNING)
+    await process.admin.seek({ topic: TOPIC, subscription: SUBSCRIPTION }, { at: 'earliest' })
+    const later = await process.subscribe({ subscription: 'later', start: { at: 'earliest' } })
+    for (const reader of [source, later]) assert.deepEqual(dataOf(await reader.drain()), ['a', 'c'])
+  })
+
+  test('the youngest, where an id was stored twice because its window was over', async (world) => {
+    const process = await world.process()
+    await process.topic({ partitions: 4, deduplicationWindowMs: 1_000 })
+    const source = await process.subscribe()
+    for (const id of ['x', 'y']) {
+      for (const data of [`${id}1`, `${id}2`, `${id}3`]) {
+        // The youngest of one id is in the first partition, that of the other is not.
+        const key = keyIn((id === 'x') === (data === 'x3') ? 0 : 2, 4)
+        await process.publish([data], { id, key })
+        await world.advance(2_000)
+      }
+    }
+    for (const id of ['x', 'y']) assert.deepEqual(await process.admin.cancel(TOPIC, id), ONE_WAITING)
+    assert.deepEqual(dataOf(await source.drain()).toSorted(), ['x1', 'x2', 'y1', 'y2'])
+  })
+
+  test('the youngest, where another with its id was redriven', async (world) => {
+    const process = await world.process()
+    await process.topic({ deduplicationWindowMs: 1_000 })
+    const source = await process.subscribe()
+    await process.publish(['old'], { id: 'a' })
+    await source.dead(await source.pull())
+    await process.admin.redrive({ topic: TOPIC, subscription: SUBSCRIPTION }, {})
+    await world.advance(2_000)
+    await process.publish(['young'], { id: 'a' })
+    await world.advance(2_000)
+    assert.deepEqual(await process.admin.cancel(TOPIC, 'a'), ONE_WAITING)
+    assert.deepEqual(dataOf(await source.drain()), ['old'])
+  })
+
+  test('of two that wait for their time the youngest, and before what is in the log', async (world) => {
+    const process = await world.process()
+    await process.topic({ deduplicationWindowMs: 1_000 })
+    const source = await process.subscribe()
+    const deliverAtMs = world.clock.now() + 60_000
+    await process.publish(['later'], { id: 'a', deliverAtMs })
+    await world.advance(2_000)
+    await process.publish(['sooner'], { id: 'a', deliverAtMs: deliverAtMs - 10_000 })
+    await world.advance(2_000)
+    await process.publish(['now'], { id: 'a' })
+    assert.deepEqual(await process.admin.cancel(TOPIC, 'a'), { ...NOTHING, delayed: 1 })
+    await world.advance(60_000)
+    assert.deepEqual(dataOf(await source.drain()), ['now', 'later'])
   })
 
   test('what is settled is not touched: acknowledged or dead', async (world) => {

@@ -20,6 +20,7 @@ function steps(test: ConformanceTest): void {
   test('a recorded step is seen at once, and by the next attempt', async (world) => {
     const { source, grant } = await leased(world)
     assert.deepEqual(await stepsOf(source, grant), {})
+    await source.source.recordStep(grant.lease, 0, 'charge', '{"id":"ch_0"}')
     await source.source.recordStep(grant.lease, 0, 'charge', '{"id":"ch_1"}')
     await source.source.recordStep(grant.lease, 0, 'grüße "alle"', 'null')
     const recorded = { charge: '{"id":"ch_1"}', 'grüße "alle"': 'null' }

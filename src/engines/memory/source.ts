@@ -10,13 +10,13 @@ import type {
   SourceOptions,
 } from '../../engine.ts'
 import { PosthornError } from '../../errors.ts'
-import { grant } from './grants.ts'
-import type { Lease, LeaseHolder } from './leases.ts'
-import { Leasing, type PullLimits } from './leasing.ts'
+import { grant } from './delivery/grants.ts'
+import type { Lease, LeaseHolder } from './delivery/leases.ts'
+import { Leasing, type PullLimits } from './delivery/leasing.ts'
+import type { Session } from './delivery/sessions.ts'
+import { applyRetention } from './log/retention.ts'
 import type { MemoryEngine } from './memory-engine.ts'
-import { applyRetention } from './retention.ts'
-import type { Session } from './sessions.ts'
-import { Settling } from './settlement.ts'
+import { Settling } from './settlement/settlement.ts'
 import type { MessagePlace, Subscription } from './subscription.ts'
 
 // What a settlement that crossed a cancellation may still name.

@@ -8,15 +8,15 @@ import type {
   SubscriptionState,
 } from '../../engine.ts'
 import { PosthornError } from '../../errors.ts'
-import { Admissions } from './admission.ts'
-import { Chains } from './chains.ts'
-import { DeadLetters } from './dead-letters.ts'
-import { LaneRotation } from './lanes.ts'
-import type { History, Lease, LeaseHolder, LeaseRange } from './leases.ts'
-import { Ownership } from './ownership.ts'
-import { ReturnedRanges } from './returned.ts'
-import { type Row, SetAside } from './set-aside.ts'
-import { Steps } from './steps.ts'
+import { LaneShares } from '../lane-shares.ts'
+import type { History, Lease, LeaseHolder, LeaseRange } from './delivery/leases.ts'
+import { ReturnedRanges } from './delivery/returned.ts'
+import { Admissions } from './limits/admission.ts'
+import { Chains } from './order/chains.ts'
+import { Ownership } from './order/ownership.ts'
+import { DeadLetters } from './settlement/dead-letters.ts'
+import { type Row, SetAside } from './settlement/set-aside.ts'
+import { Steps } from './settlement/steps.ts'
 import type { Topic } from './topic.ts'
 
 export interface MessagePlace {
@@ -61,7 +61,7 @@ export class Subscription {
   readonly deadLetters = new DeadLetters()
   readonly chains = new Chains(this.rows, this.deadLetters)
   readonly ownership = new Ownership(this)
-  readonly lanes = new LaneRotation()
+  readonly lanes = new LaneShares()
   readonly admissions = new Admissions()
   readonly steps = new Steps()
   /** Those that are open, of living sessions. */

@@ -1,7 +1,7 @@
 import type { Priority, TopicConfig, TopicState } from '../../engine.ts'
 import { PosthornError } from '../../errors.ts'
-import { LANES } from './lanes.ts'
-import { PartitionLog } from './log.ts'
+import { LANES } from '../lane-shares.ts'
+import { PartitionLog } from './log/log.ts'
 import type { Subscription } from './subscription.ts'
 
 export interface DelayedMessage {
@@ -96,11 +96,12 @@ export class Topic {
     return this.#delayed[0]?.deliverAtMs
   }
 
-  /** Says whether a message with this id was waiting for its time. */
+  /** Says whether a message with this id was waiting for its time. Of several the youngest is deleted. */
   cancelDelayed(id: string): boolean {
-    const place = this.#delayed.findIndex((message) => message.id === id)
-    if (place !== -1) this.#delayed.splice(place, 1)
-    return place !== -1
+    const found = this.#delayed.filter((message) => message.id === id)
+    const youngest = found.toSorted((one, other) => one.timeMs - other.timeMs).at(-1)
+    if (youngest) this.#delayed.splice(this.#delayed.indexOf(youngest), 1)
+    return youngest !== undefined
   }
 
   /** Moves what is due into the log. Says whether there was anything. */

@@ -24,8 +24,8 @@ import type { SqliteAddress } from './address.ts'
 import { HandlerConnection, retryWhileBusy } from './handler-connection.ts'
 import type { Host } from './host.ts'
 import type { Holder } from './protocol.ts'
-import { describeFailure } from './store/failure.ts'
-import type { HeldMessage } from './store/held-message.ts'
+import type { HeldMessage } from './store/delivery/held-message.ts'
+import { describeFailure } from './store/file/failure.ts'
 
 export type TransactOutcome = 'committed' | 'fenced'
 

@@ -19,7 +19,7 @@ import { DecodedBatches } from './decoded-batches.ts'
 import { BEAT_MS, Liveness } from './liveness.ts'
 import { PendingCalls } from './pending-calls.ts'
 import type { Command, LostLeases, PullResult, ThreadData, Turn, WireError, WireSourceOptions } from './protocol.ts'
-import { describeFailure } from './store/failure.ts'
+import { describeFailure } from './store/file/failure.ts'
 import { fromWire } from './wire-error.ts'
 import { WriterThread } from './writer-thread.ts'
 

@@ -28,8 +28,8 @@ import { Host } from './host.ts'
 import { IntegrityChecks } from './integrity/checks.ts'
 import type { WireOutcome } from './protocol.ts'
 import { SqliteSource } from './source.ts'
-import type { CancelStep } from './store/cancellation.ts'
-import type { MessagePosition } from './store/message-search.ts'
+import type { CancelStep } from './store/operators/cancellation.ts'
+import type { SearchProgress } from './store/operators/message-search.ts'
 import { UserTransactions } from './user-transaction.ts'
 import { packGroup } from './wire-group.ts'
 
@@ -169,7 +169,7 @@ class SqliteEngine implements Engine {
 
   // Where its id has to be looked for in the whole backlog, a part of it a call.
   async #cancel(topic: string, id: string): Promise<CancelOutcome> {
-    let resume: MessagePosition | undefined
+    let resume: SearchProgress | undefined
     for (;;) {
       const values = [topic, id, resume]
       const step = await this.#host.call<CancelStep>({ kind: 'admin', operation: 'cancel', values })

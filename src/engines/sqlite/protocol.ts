@@ -19,7 +19,7 @@ import type {
 } from '../../engine.ts'
 import type { ErrorCode } from '../../errors.ts'
 import type { SqliteAddress } from './address.ts'
-import type { SourceRow } from './store/leases.ts'
+import type { SourceRow } from './store/delivery/leases.ts'
 
 /** Given to the thread when it starts. */
 export interface ThreadData {

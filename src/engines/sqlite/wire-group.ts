@@ -1,7 +1,7 @@
 import type { AppendGroup, AppendOutcome, AppendReceipt, NewMessage } from '../../engine.ts'
 import { partitionOfKey } from '../../message/partition.ts'
+import { LANES } from '../lane-shares.ts'
 import type { WireGroup, WireOutcome, WireRun, WireSingle } from './protocol.ts'
-import { LANES } from './store/lane-shares.ts'
 import { fromWire } from './wire-error.ts'
 
 /** A record batch is one row: large enough to be cheap for each message, small enough to be lost without grief. */

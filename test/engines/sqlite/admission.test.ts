@@ -6,8 +6,8 @@ import fc from 'fast-check'
 import type { Admission, Limit, RateLimit, Source } from '../../../src/engine.ts'
 import { AdmittedPlaces } from '../../../src/engines/sqlite/admitted-places.ts'
 import { SCHEMA } from '../../../src/engines/sqlite/sql/schema.ts'
-import { Admissions, type Applicant } from '../../../src/engines/sqlite/store/admission.ts'
-import { StatementCache } from '../../../src/engines/sqlite/store/connection.ts'
+import { StatementCache } from '../../../src/engines/sqlite/store/file/connection.ts'
+import { Admissions, type Applicant } from '../../../src/engines/sqlite/store/limits/admission.ts'
 import { Bench, eventually, HERE, newFile, sql } from './bench.ts'
 
 const START_MS = 1_700_000_000_000

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { CancelOutcome, NewMessage } from '../../../src/engine.ts'
 import { LOOK_THROUGH_BATCHES } from '../../../src/engines/sqlite/sql/cancellation.ts'
-import type { Statements } from '../../../src/engines/sqlite/store/connection.ts'
-import { MessageSearch } from '../../../src/engines/sqlite/store/message-search.ts'
+import type { Statements } from '../../../src/engines/sqlite/store/file/connection.ts'
+import { MessageSearch } from '../../../src/engines/sqlite/store/operators/message-search.ts'
 import { Store } from '../../../src/engines/sqlite/store/store.ts'
 import { systemEnvironment } from '../../../src/environment/index.ts'
 import { IdentifierSource } from '../../../src/message/identifier.ts'
@@ -18,8 +18,7 @@ const FAR_FUTURE_MS = Date.parse('2100-01-01')
 const outcome = (part: Partial<CancelOutcome>): CancelOutcome => ({ delayed: 0, waiting: 0, running: 0, ...part })
 
 /** With an id of our own making, or with `id`; the engine has no row for it. */
-function generated(data: unknown, id = identifiers.next(Date.now())): NewMessage {
-  const timeMs = Date.now()
+function generated(data: unknown, id = identifiers.next(Date.now()), timeMs = Date.now()): NewMessage {
   return { id, timeMs, json: JSON.stringify({ id, time: new Date(timeMs).toISOString(), data }) }
 }
 
@@ -112,6 +111,26 @@ describe('cancel', { concurrency: 2 }, () => {
     const data = await (await bench.source()).take(52)
     assert.deepEqual(data.slice(50), [{ id: 'wanted' }, 'wanted'])
     assert.equal((await bench.state()).backlog, 0)
+  })
+
+  test('of several in a large backlog the youngest is meant', async (context) => {
+    const { bench } = await make(context)
+    const filler = 'x'.repeat(1_000_000)
+    for (const data of ['old', 'older in time', 'young']) {
+      const timeMs = Date.now() - (data === 'older in time' ? FAR_MS : 0)
+      await publish(bench, [generated(data, 'twice', timeMs)])
+      await publish(
+        bench,
+        numbers(3).map(() => generated(filler)),
+      )
+    }
+    assert.deepEqual(await bench.engine.admin.cancel(TOPIC, 'twice'), outcome({ waiting: 1 }))
+    assert.deepEqual(await bench.engine.admin.cancel(TOPIC, 'twice'), outcome({}), 'it is still the youngest')
+    const data = await (await bench.source()).take(11)
+    assert.deepEqual(
+      data.filter((item) => item !== filler),
+      ['old', 'older in time'],
+    )
   })
 
   test('an unknown topic is an error, an unknown id is not', async (context) => {

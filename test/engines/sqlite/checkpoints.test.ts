@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { DatabaseSync } from 'node:sqlite'
 import { describe, type TestContext, test } from 'node:test'
-import { Connection } from '../../../src/engines/sqlite/store/connection.ts'
+import { Connection } from '../../../src/engines/sqlite/store/file/connection.ts'
 import { Checkpoints } from '../../../src/engines/sqlite/writer/checkpoints.ts'
 import { newFile } from './bench.ts'
 

@@ -4,7 +4,7 @@ import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSyn
 import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { describe, test } from 'node:test'
-import { isAtLeast, SCHEMA_VERSION } from '../../../src/engines/sqlite/store/migrate.ts'
+import { isAtLeast, SCHEMA_VERSION } from '../../../src/engines/sqlite/store/file/migrate.ts'
 import { Bench, coded, folder, newFile, sql, TOPIC } from './bench.ts'
 import { runAsNobody } from './processes/nobody.ts'
 

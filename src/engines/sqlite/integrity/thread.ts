@@ -1,8 +1,8 @@
 /** The entry point of the thread that checks the file: says one report and ends. */
 import { parentPort, workerData } from 'node:worker_threads'
-import { Connection } from '../store/connection.ts'
-import { Inspection } from '../store/inspection.ts'
-import { Log } from '../store/log.ts'
+import { Connection } from '../store/file/connection.ts'
+import { Log } from '../store/log/log.ts'
+import { Inspection } from '../store/operators/inspection.ts'
 import { toWire } from '../wire-error.ts'
 import type { IntegrityReport } from './checks.ts'
 

@@ -1,12 +1,17 @@
-export const DELETE_DELAYED_BY_ID = `DELETE FROM posthorn_delayed WHERE topic_id = ? AND message_id = ?`
+// The youngest, should there be several.
+export const DELETE_DELAYED_BY_ID = `
+DELETE FROM posthorn_delayed WHERE delayed_id =
+  (SELECT delayed_id FROM posthorn_delayed WHERE topic_id = ? AND message_id = ?
+    ORDER BY time_ms DESC, due_at_ms DESC, delayed_id DESC LIMIT 1)`
 
 export const PLACE_OF_ID = `
 SELECT partition, offset FROM posthorn_deduplication
  WHERE topic_id = ? AND message_id = ? AND partition IS NOT NULL`
 
-export const PLACE_OF_REDRIVEN = `
-SELECT r.partition, r.offset FROM posthorn_subscriptions AS s JOIN posthorn_retries AS r USING (subscription_id)
- WHERE s.topic_id = ? AND r.event IS NOT NULL AND json_extract(r.event, '$.id') = ? LIMIT 1`
+export const REDRIVEN_WITH_ID = `
+SELECT r.partition, r.offset, json_extract(r.event, '$.time') AS time
+  FROM posthorn_subscriptions AS s JOIN posthorn_retries AS r USING (subscription_id)
+ WHERE s.topic_id = ? AND r.event IS NOT NULL AND json_extract(r.event, '$.id') = ?`
 
 // The last batch that begins at or before an offset.
 export const BATCH_BEFORE = `

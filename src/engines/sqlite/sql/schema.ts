@@ -1,6 +1,7 @@
 /**
- * The tables. Everything carries the prefix `posthorn_`, because the file may hold the user's own tables as well.
- * Times are milliseconds since the Unix epoch. Offsets rise by one within a partition and are never used twice.
+ * The tables, as a new file gets them; an older file comes to the same by way of `migrations.ts`. Everything carries the
+ * prefix `posthorn_`, because the file may hold the user's own tables as well. Times are milliseconds since the Unix
+ * epoch. Offsets rise by one within a partition and are never used twice.
  */
 export const SCHEMA = `
 CREATE TABLE posthorn_meta (
@@ -60,7 +61,7 @@ CREATE TABLE posthorn_delayed (
   delayed_id INTEGER PRIMARY KEY,
   topic_id   INTEGER NOT NULL,
   partition  INTEGER NOT NULL,
-  message_id TEXT NOT NULL,
+  message_id TEXT NOT NULL DEFAULT '',
   due_at_ms  INTEGER NOT NULL,
   time_ms    INTEGER NOT NULL,
   shared     TEXT NOT NULL,
@@ -92,21 +93,20 @@ CREATE TABLE posthorn_subscriptions (
   topic_id        INTEGER NOT NULL,
   name            TEXT NOT NULL,
   max_crashes     INTEGER NOT NULL,
-  ordered         INTEGER NOT NULL,
-  max_parked      INTEGER NOT NULL,
+  ordered         INTEGER NOT NULL DEFAULT 0,
+  max_parked      INTEGER NOT NULL DEFAULT 100000,
   paused          INTEGER NOT NULL DEFAULT 0,
   -- Rows of posthorn_retries: kept by triggers, because it is asked for with every grant.
   set_aside       INTEGER NOT NULL DEFAULT 0,
   UNIQUE (topic_id, name)
 );
 
--- Who alone is given messages of a partition of an ordered subscription. "announced" once the owner has been told.
+-- Who alone is given messages of a partition of an ordered subscription.
 CREATE TABLE posthorn_owners (
   subscription_id INTEGER NOT NULL,
   partition       INTEGER NOT NULL,
   session_id      INTEGER NOT NULL,
   source          INTEGER NOT NULL,
-  announced       INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (subscription_id, partition)
 ) WITHOUT ROWID;
 CREATE INDEX posthorn_owners_by_session ON posthorn_owners (session_id);
@@ -266,9 +266,6 @@ SELECT topics.name                                             AS topic,
   JOIN posthorn_topics AS topics USING (topic_id),
        json_each(iif(json_valid(batches.data), batches.data, '[]')) AS message;
 `
-
-/** Brings a file of schema version `index + 1` to the next one. */
-export const MIGRATIONS: readonly string[] = []
 
 export const FIND_META_TABLE = `SELECT 1 AS found FROM sqlite_schema WHERE type = 'table' AND name = 'posthorn_meta'`
 export const READ_SCHEMA_VERSION = `SELECT value AS version FROM posthorn_meta WHERE name = 'schema_version'`

@@ -1,6 +1,6 @@
 import type { LeaseId } from '../../../engine.ts'
 import type { CancelledMessage } from '../protocol.ts'
-import type { CancelNotice } from '../store/cancellation.ts'
+import type { CancelNotice } from '../store/operators/cancellation.ts'
 import type { Store } from '../store/store.ts'
 import type { Operation } from './operations.ts'
 import type { Session } from './session.ts'

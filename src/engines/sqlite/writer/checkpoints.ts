@@ -1,4 +1,4 @@
-import type { Connection } from '../store/connection.ts'
+import type { Connection } from '../store/file/connection.ts'
 
 /** Under load, the write-ahead log is copied into the database each time it has grown by this much. */
 const LOADED_BYTES = 32 * 2 ** 20

@@ -7,8 +7,8 @@
  */
 import { PosthornError } from '../../../errors.ts'
 import type { CallResult, WireError } from '../protocol.ts'
-import { describeFailure } from '../store/failure.ts'
-import type { PlannedGrant } from '../store/leases.ts'
+import type { PlannedGrant } from '../store/delivery/leases.ts'
+import { describeFailure } from '../store/file/failure.ts'
 import type { Store } from '../store/store.ts'
 import { toWire } from '../wire-error.ts'
 import type { Grants } from './grants.ts'

@@ -1,9 +1,9 @@
 import type { LeaseId, Settlement, SubscriptionConfig, TopicConfig } from '../../../engine.ts'
 import { PosthornError } from '../../../errors.ts'
 import type { Command, WireGroup, WireOutcome } from '../protocol.ts'
-import type { CancelNotice } from '../store/cancellation.ts'
-import type { MessagePosition } from '../store/message-search.ts'
-import { atomically } from '../store/savepoint.ts'
+import { atomically } from '../store/file/savepoint.ts'
+import type { CancelNotice } from '../store/operators/cancellation.ts'
+import type { SearchProgress } from '../store/operators/message-search.ts'
 import type { Store, StoreAdmin } from '../store/store.ts'
 import { toWire } from '../wire-error.ts'
 import type { CancelNotices } from './cancel-notices.ts'
@@ -287,7 +287,7 @@ function isCancel(command: Command): boolean {
   return command.kind === 'admin' && command.operation === 'cancel'
 }
 
-type CancelValues = readonly [topic: string, id: string, resume?: MessagePosition]
+type CancelValues = readonly [topic: string, id: string, resume?: SearchProgress]
 type AnyAdminCall = (nowMs: number, ...values: readonly unknown[]) => unknown
 
 /** `exists`: there is nothing to write, so that the answer need not wait for whoever has the file locked. */

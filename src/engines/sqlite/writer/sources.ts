@@ -1,7 +1,7 @@
 import type { BreakerReport, LeaseId, Limit, SubscriptionRef } from '../../../engine.ts'
 import { PosthornError } from '../../../errors.ts'
 import type { PullResult } from '../protocol.ts'
-import type { SourceRow } from '../store/leases.ts'
+import type { SourceRow } from '../store/delivery/leases.ts'
 import { toWire } from '../wire-error.ts'
 
 export interface WaitingPull {

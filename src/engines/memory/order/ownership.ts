@@ -1,0 +1,88 @@
+/**
+ * Who is given the messages of which partition of an ordered subscription.
+ *
+ * A partition is free, or owned by one open source. Each source may own its share, `ceil(partitions / open sources)`. It
+ * takes free partitions up to that number when it pulls; of more than that, those with the highest numbers are surplus:
+ * nothing of them is granted any more, and each is given up as soon as the source holds no lease there. A partition in
+ * which anybody holds a lease is not taken, so that a subscription may become ordered while it is in use. A source that
+ * closes, or whose session is lost, owns nothing.
+ */
+import type { KeyChain } from '../../../engine.ts'
+import type { LeaseHolder } from '../delivery/leases.ts'
+import type { Subscription } from '../subscription.ts'
+
+interface Owned {
+  readonly owner: LeaseHolder
+  /** The owner has been told which keys have chains. */
+  isAnnounced: boolean
+}
+
+export class Ownership {
+  readonly #subscription: Subscription
+  readonly #owned = new Map<number, Owned>()
+
+  constructor(subscription: Subscription) {
+    this.#subscription = subscription
+  }
+
+  /** The partitions of which the source may be granted messages, rising. */
+  active(source: LeaseHolder): readonly number[] {
+    return this.#ownedBy(source).slice(0, this.#share())
+  }
+
+  /** Takes free partitions for a source that has less than its share. */
+  acquire(source: LeaseHolder, nowMs: number): void {
+    this.giveUpSurplus()
+    const missing = this.#share() - this.#ownedBy(source).length
+    for (const partition of this.#free().slice(0, Math.max(0, missing))) {
+      this.#owned.set(partition, { owner: source, isAnnounced: false })
+      this.#subscription.chains.advanceAll(partition, nowMs)
+    }
+  }
+
+  /** Gives up what sources own beyond their share and hold no lease of. */
+  giveUpSurplus(): void {
+    const busy = this.#busyPartitions()
+    for (const source of new Set(Array.from(this.#owned.values(), ({ owner }) => owner))) {
+      for (const partition of this.#ownedBy(source).slice(this.#share())) {
+        if (!busy.has(partition)) this.#owned.delete(partition)
+      }
+    }
+  }
+
+  /** The chains of the partition, if its owner has not been told of them. */
+  announce(partition: number): readonly KeyChain[] | undefined {
+    const owned = this.#owned.get(partition)
+    if (!owned || owned.isAnnounced) return undefined
+    owned.isAnnounced = true
+    return this.#subscription.chains.ofPartition(partition)
+  }
+
+  disown(source: LeaseHolder): void {
+    for (const partition of this.#ownedBy(source)) this.#owned.delete(partition)
+  }
+
+  clear(): void {
+    this.#owned.clear()
+  }
+
+  #share(): number {
+    const { topic, sources } = this.#subscription
+    return Math.ceil(topic.logs.size / Math.max(1, sources.size))
+  }
+
+  #ownedBy(source: LeaseHolder): number[] {
+    const owned = [...this.#owned].filter(([, { owner }]) => owner === source)
+    return owned.map(([partition]) => partition).toSorted((one, other) => one - other)
+  }
+
+  #free(): number[] {
+    const busy = this.#busyPartitions()
+    const partitions = [...this.#subscription.topic.logs.keys()]
+    return partitions.filter((partition) => !this.#owned.has(partition) && !busy.has(partition))
+  }
+
+  #busyPartitions(): ReadonlySet<number> {
+    return new Set(Array.from(this.#subscription.leases.values(), ({ range }) => range.partition))
+  }
+}

@@ -1,0 +1,25 @@
+import type { LeaseId } from '../../../../engine.ts'
+import type { Exceptions } from '../settlement/exceptions.ts'
+import { bitsOf, type LeaseRows } from './leases.ts'
+
+/** A message under lease, and not settled yet. */
+export interface HeldMessage {
+  readonly subscriptionId: number
+  readonly partition: number
+  readonly offset: number
+}
+
+/** Finds the message if the session holds it under this lease. */
+export function findHeld(
+  leases: LeaseRows,
+  exceptions: Exceptions,
+  lease: LeaseId,
+  sessionId: number,
+  offset: number,
+): HeldMessage | undefined {
+  const range = leases.find(lease, sessionId)
+  const row = range ?? exceptions.leased(lease, sessionId)
+  if (!row) return undefined
+  const held = range ? bitsOf(range).isOpen(offset) : 'offset' in row && row.offset === offset
+  return held ? { subscriptionId: row.subscriptionId, partition: row.partition, offset } : undefined
+}
