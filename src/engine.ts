@@ -22,9 +22,9 @@
  * and a recorded failure sets the crash count back to 0.
  *
  * **Order.** A partition of an ordered subscription is *owned* by one source at a time, which alone is granted messages
- * of it. A source that closes, or whose session is lost, stops owning; and a source that owns more than its share,
- * `ceil(partitions / open sources)`, is granted nothing more from the partitions beyond it and gives each up once it
- * holds no lease there. A partition is taken only while nobody holds a lease in it. From an owned partition returned
+ * of it. A source that closes, or whose session is lost, stops owning. The partitions of each lane are divided evenly
+ * among the open sources, those opened first taking what is left over; a source that owns more than its share is granted
+ * nothing more from the partitions beyond it, and gives each up once it holds no lease there. A partition is taken only while nobody holds a lease in it. From an owned partition returned
  * ranges come first, in offset order, and nothing else of the partition before them; one that cannot be granted now
  * (a suspect, while another is out) holds back everything behind it. Grants of one pull are in the order in which their messages are to be
  * handled. The engine does not look at keys on this way: the owner runs one message of a key at a time, begins none

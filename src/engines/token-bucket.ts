@@ -4,6 +4,12 @@ import type { RateLimit } from '../engine.ts'
 export const HORIZON_MS = 100
 
 /**
+ * As above, for messages that count in several buckets. One that has to wait for its own bucket would reserve its place
+ * in the others as far ahead, and those who could start before it would have to queue behind it.
+ */
+export const SHARED_HORIZON_MS = 15
+
+/**
  * Times are whole multiples of this part of a millisecond. Until the year 2109, floating-point numbers hold such times
  * exactly, so that no rounding error lets one message too many into a window.
  */
@@ -59,9 +65,10 @@ export class TokenBucket {
  */
 export function takeStarts(buckets: readonly TokenBucket[], wanted: number, nowMs: number): number[] {
   const startsMs: number[] = []
+  const untilMs = nowMs + (buckets.length > 1 ? SHARED_HORIZON_MS : HORIZON_MS)
   while (startsMs.length < wanted) {
     const startMs = earliestStartMs(buckets, nowMs)
-    if (startMs > nowMs + HORIZON_MS) break
+    if (startMs > untilMs) break
     for (const bucket of buckets) bucket.take(startMs)
     startsMs.push(startMs)
   }

@@ -45,6 +45,16 @@ export const orderBlockedKeys: Guarantee = (test) => {
     assert.deepEqual(dataOf(await source.drain()), ['b', 'c'])
   })
 
+  test('redriven together with an earlier one of its key that did not block, all are delivered in order', async (world) => {
+    const { process, source } = await withKey(world, ['a'])
+    await source.dead([await source.pullOne()], { key: KEY })
+    await process.publish(['b', 'c'], { key: KEY })
+    await source.blockWithFollowers(await source.pullAll(), KEY)
+    assert.equal(await process.admin.redrive(HERE, {}), 2)
+    assert.deepEqual(dataOf(await source.drain()), ['a', 'b', 'c'])
+    assert.partialDeepStrictEqual(await process.state(), { parked: 0, blockedKeys: 0, deadLetters: 0 })
+  })
+
   test('redriven and dead again, it blocks again', async (world) => {
     const { process, source } = await blocked(world, ['a', 'b'])
     await process.admin.redrive(HERE, { ids: [(await process.deadLetters())[0]!.id] })

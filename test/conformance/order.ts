@@ -80,6 +80,54 @@ export const order: Guarantee = (test) => {
     assert.deepEqual(dataOf(firsts), ['a', 'a'])
   })
 
+  test('a partition that somebody else had in between is taken over anew', async (world) => {
+    const process = await world.process()
+    const source = await shared(process, 2)
+    await publishEverywhere(process, 2, ['a'])
+    await source.drain()
+    const other = await (await world.process()).source()
+    await publishEverywhere(process, 2, ['b', 'c'])
+    const waiting = other.pull()
+    await process.roundTrip()
+    const grants = await waiting
+    const { partition } = grants[0]!
+    await other.retryWithFollowers(
+      [...grants, ...(await other.pullAll())],
+      world.clock.now() + 60_000,
+      keyIn(partition, 2),
+    )
+    await other.close()
+    await publishEverywhere(process, 2, ['d'])
+    const own = (await source.pullAll()).find((grant) => grant.partition === partition)
+    assert.deepEqual(
+      own?.takeover?.map(({ key }) => key),
+      [keyIn(partition, 2)],
+    )
+  })
+
+  test('what is left over when partitions are shared out goes to those who came first, in each lane', async (world) => {
+    const process = await world.process()
+    const sources = [await shared(process, 3), await (await world.process()).source()]
+    const owners = new Map<number, TestSource>()
+    await world.eventually(async () => {
+      owners.clear()
+      for (const priority of ['normal', 'high'] as const) {
+        for (let partition = 0; partition < 3; partition++) {
+          await process.publish(['x'], { key: keyIn(partition, 3), ...(priority === 'high' && { priority }) })
+        }
+      }
+      for (const source of sources) {
+        const grants = await source.pullAll()
+        for (const { partition } of grants) owners.set(partition, source)
+        await source.ack(grants)
+      }
+      const count = (source: TestSource | undefined, lane: number) =>
+        [...owners].filter(([partition, owner]) => owner === source && Math.floor(partition / 3) === lane).length
+      assert.deepEqual([count(sources[0], 0), count(sources[0], 1)], [2, 2])
+      assert.deepEqual([count(sources[1], 0), count(sources[1], 1)], [1, 1])
+    })
+  })
+
   test('a source that opens gets its share, once the owner holds no lease there', async (world) => {
     const process = await world.process()
     const first = await shared(process, 4)

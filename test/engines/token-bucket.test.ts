@@ -26,6 +26,17 @@ const ask = fc.record({
   lateness: fc.array(lateness, { minLength: 1, maxLength: 5 }),
 })
 
+test('whoever waits for a bucket of his own reserves little of a shared one, and the others go first', () => {
+  const perSecond = (limit: number) =>
+    new TokenBucket({ limit, perMs: 1_000, burst: 1, graceMs: 20 }, undefined, BEGAN_AT_MS)
+  const shared = perSecond(100)
+  const crowd = takeStarts([shared, perSecond(20)], 10, BEGAN_AT_MS)
+  const quiet = takeStarts([shared, perSecond(20)], 10, BEGAN_AT_MS)
+  assert.deepEqual(crowd, [BEGAN_AT_MS])
+  assert.equal(quiet.length, 1)
+  assert.ok(quiet[0]! - BEGAN_AT_MS < 12, `${quiet[0]! - BEGAN_AT_MS} ms later`)
+})
+
 test('however late starts are within the grace, no stretch of time holds more of them than the limit', () => {
   fc.assert(
     fc.property(settings, fc.array(ask, { minLength: 1, maxLength: 60 }), (setting, asks) => {

@@ -1,8 +1,8 @@
 /**
  * Who is given the messages of which partition of an ordered subscription.
  *
- * A partition is free, or owned by one open source. Each source may own its share, `ceil(partitions / open sources)`. It
- * takes free partitions up to that number when it pulls; of more than that, those with the highest numbers are surplus:
+ * A partition is free, or owned by one open source. The partitions of each lane are divided evenly among the open sources,
+ * and those opened first take what is left over. A source takes free ones up to its share when it pulls; of more than that, those with the highest numbers are surplus:
  * nothing of them is granted any more, and each is given up as soon as the source holds no lease there. A partition in
  * which anybody holds a lease is not taken, so that a subscription may become ordered while it is in use. A source that
  * closes, or whose session is lost, owns nothing.
@@ -27,14 +27,16 @@ export class Ownership {
 
   /** The partitions of which the source may be granted messages, rising. */
   active(source: LeaseHolder): readonly number[] {
-    return this.#ownedBy(source).slice(0, this.#share())
+    return this.#split(source).active
   }
 
   /** Takes free partitions for a source that has less than its share. */
   acquire(source: LeaseHolder, nowMs: number): void {
     this.giveUpSurplus()
-    const missing = this.#share() - this.#ownedBy(source).length
-    for (const partition of this.#free().slice(0, Math.max(0, missing))) {
+    const owned = this.#ownedBy(source)
+    for (const partition of this.#free()) {
+      if (this.#countLane(owned, partition) >= this.#share(source)) continue
+      owned.push(partition)
       this.#owned.set(partition, { owner: source, isAnnounced: false })
       this.#subscription.chains.advanceAll(partition, nowMs)
     }
@@ -44,7 +46,7 @@ export class Ownership {
   giveUpSurplus(): void {
     const busy = this.#busyPartitions()
     for (const source of new Set(Array.from(this.#owned.values(), ({ owner }) => owner))) {
-      for (const partition of this.#ownedBy(source).slice(this.#share())) {
+      for (const partition of this.#split(source).surplus) {
         if (!busy.has(partition)) this.#owned.delete(partition)
       }
     }
@@ -66,9 +68,27 @@ export class Ownership {
     this.#owned.clear()
   }
 
-  #share(): number {
+  #split(source: LeaseHolder): { active: number[]; surplus: number[] } {
+    const active: number[] = []
+    const surplus: number[] = []
+    for (const partition of this.#ownedBy(source)) {
+      if (this.#countLane(active, partition) < this.#share(source)) active.push(partition)
+      else surplus.push(partition)
+    }
+    return { active, surplus }
+  }
+
+  /** How many partitions of each lane a source may own. */
+  #share(source: LeaseHolder): number {
     const { topic, sources } = this.#subscription
-    return Math.ceil(topic.logs.size / Math.max(1, sources.size))
+    const { partitions } = topic.config
+    const count = Math.max(1, sources.size)
+    return Math.floor(partitions / count) + ([...sources].indexOf(source) < partitions % count ? 1 : 0)
+  }
+
+  #countLane(taken: readonly number[], partition: number): number {
+    const laneOf = (number: number) => Math.floor(number / this.#subscription.topic.config.partitions)
+    return taken.filter((other) => laneOf(other) === laneOf(partition)).length
   }
 
   #ownedBy(source: LeaseHolder): number[] {

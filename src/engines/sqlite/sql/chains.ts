@@ -1,8 +1,9 @@
 /** Of a row that waits for no time, but for what is before it in its chain: beyond all time. */
 export const NEVER_MS = Number.MAX_SAFE_INTEGER
 
+// By a dead letter before an offset of its key: what is before that one need not wait for it.
 const IS_BLOCKED = `EXISTS (SELECT 1 FROM posthorn_dead_letters AS d
-  WHERE d.subscription_id = ?1 AND d.partition = ?2 AND d.message_key = ?3 AND d.blocks = 1)`
+  WHERE d.subscription_id = ?1 AND d.partition = ?2 AND d.message_key = ?3 AND d.blocks = 1 AND d.offset < ?4)`
 
 export const FIND_BLOCKER = `SELECT 1 AS found WHERE ${IS_BLOCKED}`
 
@@ -14,7 +15,7 @@ SELECT 1 AS found
     OR ${IS_BLOCKED}`
 
 export const FIRST_OF_CHAIN = `
-SELECT parked FROM posthorn_retries
+SELECT parked, offset FROM posthorn_retries
  WHERE subscription_id = ?1 AND partition = ?2 AND message_key = ?3 ORDER BY offset LIMIT 1`
 
 // The first rows of a chain, as far as nothing but the chain keeps them waiting.
@@ -43,8 +44,12 @@ UPDATE posthorn_retries AS row SET parked = 0, due_at_ms = ?3
                       AND earlier.message_key = row.message_key AND earlier.offset < row.offset)
    AND NOT EXISTS (SELECT 1 FROM posthorn_dead_letters AS d
                     WHERE d.subscription_id = ?1 AND d.partition = ?2 AND d.message_key = row.message_key
-                      AND d.blocks = 1)`
+                      AND d.blocks = 1 AND d.offset < row.offset)`
 
 export const UNBLOCK_FROM_OFFSET = `
 UPDATE posthorn_dead_letters SET blocks = 0
  WHERE subscription_id = ? AND partition = ? AND blocks = 1 AND offset >= ?`
+
+// The subscription is ordered no longer: what waited for its turn is due, the oldest first.
+export const WAKE_ALL = `
+UPDATE posthorn_retries SET parked = 0, due_at_ms = 0 WHERE subscription_id = ? AND parked IN (1, 2)`

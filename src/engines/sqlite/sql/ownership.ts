@@ -1,7 +1,7 @@
-/** How many partitions a subscription's topic has, and how many sources are open on the subscription. */
-export const COUNT_SHARES = `
-SELECT (SELECT count(*) FROM posthorn_partitions WHERE topic_id = ?2) AS partitions,
-       (SELECT count(*) FROM posthorn_session_subscriptions WHERE subscription_id = ?1) AS sources`
+/** How many sources are open on a subscription, and how many of them were opened before this one. */
+export const COUNT_SOURCES = `
+SELECT count(*) AS sources, coalesce(sum((session_id, source) < (?2, ?3)), 0) AS earlier
+  FROM posthorn_session_subscriptions WHERE subscription_id = ?1`
 
 export const OWNED_PARTITIONS = `
 SELECT partition FROM posthorn_owners
@@ -16,7 +16,7 @@ SELECT partition FROM posthorn_partitions AS p
                     WHERE l.subscription_id = ?1 AND l.partition = p.partition AND l.session_id IS NOT NULL)
    AND NOT EXISTS (SELECT 1 FROM posthorn_retries AS r INDEXED BY posthorn_retries_by_lease
                     WHERE r.session_id IS NOT NULL AND r.subscription_id = ?1 AND r.partition = p.partition)
- ORDER BY partition LIMIT ?3`
+ ORDER BY partition`
 
 export const OWN_PARTITION = `
 INSERT INTO posthorn_owners (subscription_id, partition, session_id, source) VALUES (?, ?, ?, ?)`

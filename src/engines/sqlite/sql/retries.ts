@@ -32,7 +32,8 @@ SELECT ${COLUMNS}, crashes >= ${SUSPECT_FROM} AS suspect FROM posthorn_retries A
                       AND earlier.session_id IS NULL AND earlier.due_at_ms > due.due_at_ms)
    AND NOT EXISTS (SELECT 1 FROM posthorn_dead_letters AS blocker
                     WHERE blocker.subscription_id = ?1 AND blocker.partition = ?3
-                      AND blocker.message_key = due.message_key AND blocker.blocks = 1)
+                      AND blocker.message_key = due.message_key AND blocker.blocks = 1
+                      AND blocker.offset < due.offset)
  ORDER BY due_at_ms, offset LIMIT ?4`
 
 export const NEXT_RETRY = `

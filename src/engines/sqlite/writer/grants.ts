@@ -80,11 +80,11 @@ export class Grants {
   #grantOrdered(source: OpenSource, granted: Granted, nowMs: number): readonly PlannedGrant[] {
     const { ownership, orderedGranting } = this.#store
     const owner = this.#ownerOf(source)
-    if (ownership.balance(owner, nowMs)) granted.gaveUp = true
+    const { gaveUp, took } = ownership.balance(owner, nowMs)
+    if (gaveUp.length > 0) granted.gaveUp = true
+    // What has been somebody else's in between is new to its owner. What was surplus for a while has not changed hands.
+    for (const partition of [...gaveUp, ...took]) source.announced.delete(partition)
     if (!source.pull) return []
-    // A partition that is surplus for a while has not changed hands: its owner knows more of it than the store does.
-    const owned = new Set(ownership.owned(owner))
-    for (const partition of source.announced) if (!owned.has(partition)) source.announced.delete(partition)
     return orderedGranting.grant(this.#demandOf(source, source.pull, nowMs), owner, source.announced)
   }
 
@@ -92,7 +92,7 @@ export class Grants {
     return { source, sessionId: this.#session.id, messagesMax, bytesMax, nowMs }
   }
 
-  #ownerOf({ subscriptionId, topicId, number }: OpenSource): Owner {
-    return { subscriptionId, topicId, sessionId: this.#session.id, source: number }
+  #ownerOf({ subscriptionId, topicId, number, partitions }: OpenSource): Owner {
+    return { subscriptionId, topicId, sessionId: this.#session.id, source: number, partitions }
   }
 }

@@ -1,6 +1,7 @@
 import type { StartPosition, SubscriptionConfig, SubscriptionRef } from '../../../../engine.ts'
 import { PosthornError } from '../../../../errors.ts'
 import { DELETE_PLACES_OF_SUBSCRIPTION, DELETE_RATES_OF_SUBSCRIPTION } from '../../sql/admission.ts'
+import { WAKE_ALL } from '../../sql/chains.ts'
 import { DISOWN_SUBSCRIPTION } from '../../sql/ownership.ts'
 import { DELETE_ALL_RETRIES } from '../../sql/retries.ts'
 import { DELETE_ALL_STEPS } from '../../sql/steps.ts'
@@ -64,6 +65,7 @@ export class Subscriptions {
     const ordered = Number(config.ordered)
     if (stored) {
       this.#statements.run(sql.UPDATE_SUBSCRIPTION, maxCrashes, ordered, maxParked, stored.subscriptionId)
+      if (stored.ordered === 1 && ordered === 0) this.#endOrder(stored.subscriptionId)
       return
     }
     if (topic.kind === 'queue' && this.idsOfTopic(topic.topicId).length > 0) {
@@ -80,6 +82,12 @@ export class Subscriptions {
       this.#statements.run(sql.INSERT_CURSOR, subscriptionId, partition, offset)
     }
     this.#statements.run(sql.MARK_HAD_SUBSCRIPTION, topic.topicId)
+  }
+
+  // Nobody waits for a key any more, and nobody owns a partition.
+  #endOrder(subscriptionId: number): void {
+    this.#statements.run(WAKE_ALL, subscriptionId)
+    this.#statements.run(DISOWN_SUBSCRIPTION, subscriptionId)
   }
 
   /** The offset that a position means in a partition; undefined where it speaks of another partition. */

@@ -18,6 +18,11 @@ export interface KeyPlace {
   readonly key: string
 }
 
+interface FirstRow {
+  readonly parked: number
+  readonly offset: number
+}
+
 export class Chains {
   readonly #statements: Statements
 
@@ -32,9 +37,10 @@ export class Chains {
 
   /** The first of the chain is gone: those next to it are due. */
   advance({ subscriptionId, partition, key }: KeyPlace, nowMs: number): void {
-    const first = this.#statements.get<{ parked: number }>(sql.FIRST_OF_CHAIN, subscriptionId, partition, key)
+    const first = this.#statements.get<FirstRow>(sql.FIRST_OF_CHAIN, subscriptionId, partition, key)
     if (!first || first.parked === 0 || first.parked === PARKED.untilTime) return
-    if (this.#statements.get(sql.FIND_BLOCKER, subscriptionId, partition, key) !== undefined) return
+    const blocker = this.#statements.get(sql.FIND_BLOCKER, subscriptionId, partition, key, first.offset)
+    if (blocker !== undefined) return
     this.#statements.run(sql.WAKE_CHAIN, subscriptionId, partition, key, nowMs, WAKE_MAX)
   }
 

@@ -36,9 +36,11 @@ export class OrderedGranting {
     this.#turns.set(owner.subscriptionId, turn + 1)
     const partitions = rotated(this.#ownership.active(owner), turn)
     const clear = partitions.filter((partition) => this.#grantReturned(demand, partition, allowance))
+    // Half is kept for new messages; with room for only one, they take turns once each partition has had its own.
     const { messages } = allowance
-    const setAsideMax = messages === 1 ? turn % 2 : messages >> 1
-    for (const partition of clear) this.#grantSetAside(demand, partition, setAsideMax, allowance)
+    const round = Math.floor(turn / Math.max(1, partitions.length))
+    const kept = messages === 1 ? 1 - (round % 2) : messages - (messages >> 1)
+    for (const partition of clear) this.#grantSetAside(demand, partition, allowance.messages - kept, allowance)
     if (this.#subscriptions.mayTakeNew(owner.subscriptionId)) this.#grantFresh(demand, clear, allowance)
     for (const partition of clear) this.#grantSetAside(demand, partition, allowance.messages, allowance)
     return this.#announce(owner.subscriptionId, allowance.grants, announced)

@@ -1,11 +1,11 @@
 /**
  * Who is given the messages of which partition of an ordered subscription.
  *
- * A partition is free, or owned by one source of one session. Each source may own `ceil(partitions / sources)`: it takes
- * free ones up to that number, and of more than that the ones with the highest numbers are *surplus*: nothing of them is
- * granted any more, and each is given up as soon as the session holds no message of it. A partition that somebody works
- * on is not free, whoever owns it, so that a subscription may become ordered while it is in use. Sessions that end, and
- * sources that close, own nothing.
+ * A partition is free, or owned by one source of one session. The partitions of each lane are divided evenly among the
+ * open sources; those opened first take what is left over. A source takes free ones up to its share, and of more than
+ * that the ones with the highest numbers are *surplus*: nothing of them is granted any more, and each is given up as soon
+ * as the session holds no message of it. A partition that somebody works on is not free, whoever owns it, so that a
+ * subscription may become ordered while it is in use. Sessions that end, and sources that close, own nothing.
  */
 import type { KeyChain } from '../../../../engine.ts'
 import * as sql from '../../sql/ownership.ts'
@@ -18,14 +18,22 @@ export interface Owner {
   readonly topicId: number
   readonly sessionId: number
   readonly source: number
+  /** Of each lane of the topic. */
+  readonly partitions: number
 }
 
 interface Holding {
   /** What the owner may be given messages of. */
   readonly active: readonly number[]
   readonly surplus: readonly number[]
-  /** How many more it may take. */
-  readonly missing: number
+  /** How many it may have of each lane. */
+  readonly share: number
+}
+
+/** What changed hands. */
+export interface Balance {
+  readonly gaveUp: readonly number[]
+  readonly took: readonly number[]
 }
 
 export class Ownership {
@@ -42,36 +50,30 @@ export class Ownership {
     return this.#holding(owner).active
   }
 
-  /** All that is the owner's, surplus too. */
-  owned(owner: Owner): readonly number[] {
-    const { active, surplus } = this.#holding(owner)
-    return [...active, ...surplus]
-  }
-
   /** Whether there is anything to take or, perhaps, to give up. */
   isUnbalanced(owner: Owner): boolean {
-    const { surplus, missing } = this.#holding(owner)
-    return surplus.length > 0 || (missing > 0 && this.#free(owner, 1).length > 0)
+    const holding = this.#holding(owner)
+    return holding.surplus.length > 0 || this.#takable(owner, holding).length > 0
   }
 
   hasSurplus(owner: Owner): boolean {
     return this.#holding(owner).surplus.length > 0
   }
 
-  /** Gives surplus partitions up and takes free ones. Returns whether it gave up any, for others to take. */
-  balance(owner: Owner, nowMs: number): boolean {
+  /** Gives surplus partitions up, as far as nothing of them is held, and takes free ones. */
+  balance(owner: Owner, nowMs: number): Balance {
     const { subscriptionId, sessionId, source } = owner
-    const { surplus, missing } = this.#holding(owner)
-    let gaveUp = false
-    for (const partition of surplus) {
+    const holding = this.#holding(owner)
+    const gaveUp = holding.surplus.filter((partition) => {
       const { changes } = this.#statements.run(sql.GIVE_PARTITION_UP, subscriptionId, partition, sessionId, source)
-      if (Number(changes) > 0) gaveUp = true
-    }
-    for (const partition of missing > 0 ? this.#free(owner, missing) : []) {
+      return Number(changes) > 0
+    })
+    const took = this.#takable(owner, holding)
+    for (const partition of took) {
       this.#statements.run(sql.OWN_PARTITION, subscriptionId, partition, sessionId, source)
       this.#chains.wakeFirsts(subscriptionId, partition, nowMs)
     }
-    return gaveUp
+    return { gaveUp, took }
   }
 
   /** Whether the owner could be given something of the partition now; something new only if there is `room`. */
@@ -93,20 +95,44 @@ export class Ownership {
     this.#statements.run(sql.DISOWN_SESSION, sessionId)
   }
 
-  #holding({ subscriptionId, topicId, sessionId, source }: Owner): Holding {
+  #holding(owner: Owner): Holding {
+    const { subscriptionId, sessionId, source, partitions } = owner
     const rows = this.#statements.all<{ partition: number }>(sql.OWNED_PARTITIONS, subscriptionId, sessionId, source)
-    const owned = rows.map(({ partition }) => partition)
-    const counts = this.#statements.get<{ partitions: number; sources: number }>(
-      sql.COUNT_SHARES,
+    const { sources, earlier } = this.#statements.get<{ sources: number; earlier: number }>(
+      sql.COUNT_SOURCES,
       subscriptionId,
-      topicId,
+      sessionId,
+      source,
     )!
-    const share = Math.ceil(counts.partitions / Math.max(1, counts.sources))
-    return { active: owned.slice(0, share), surplus: owned.slice(share), missing: Math.max(0, share - owned.length) }
+    const share = shareOf(partitions, Math.max(1, sources), earlier)
+    const active: number[] = []
+    const surplus: number[] = []
+    for (const { partition } of rows) {
+      const isWithin = countLane(active, partition, partitions) < share
+      if (isWithin) active.push(partition)
+      else surplus.push(partition)
+    }
+    return { active, surplus, share }
   }
 
-  #free({ subscriptionId, topicId }: Owner, limit: number): number[] {
-    const rows = this.#statements.all<{ partition: number }>(sql.FREE_PARTITIONS, subscriptionId, topicId, limit)
-    return rows.map(({ partition }) => partition)
+  #takable(owner: Owner, { active, surplus, share }: Holding): number[] {
+    const { subscriptionId, topicId, partitions } = owner
+    const taken = [...active, ...surplus]
+    const free = this.#statements.all<{ partition: number }>(sql.FREE_PARTITIONS, subscriptionId, topicId)
+    return free.flatMap(({ partition }) => {
+      if (countLane(taken, partition, partitions) >= share) return []
+      taken.push(partition)
+      return [partition]
+    })
   }
+}
+
+function shareOf(partitions: number, sources: number, earlier: number): number {
+  return Math.floor(partitions / sources) + (earlier < partitions % sources ? 1 : 0)
+}
+
+/** How many of `taken` are in the same lane as a partition. */
+function countLane(taken: readonly number[], partition: number, partitions: number): number {
+  const lane = Math.floor(partition / partitions)
+  return taken.filter((other) => Math.floor(other / partitions) === lane).length
 }
