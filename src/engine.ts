@@ -24,7 +24,8 @@
  * **Order.** A partition of an ordered subscription is *owned* by one source at a time, which alone is granted messages
  * of it. A source that closes, or whose session is lost, stops owning. The partitions of each lane are divided evenly
  * among the open sources, those opened first taking what is left over; a source that owns more than its share is granted
- * nothing more from the partitions beyond it, and gives each up once it holds no lease there. A partition is taken only while nobody holds a lease in it. From an owned partition returned
+ * nothing more from the partitions beyond it, is asked to release what it has not begun of them (`onSurplus`), and
+ * gives each up once it holds no lease there. A partition is taken only while nobody holds a lease in it. From an owned partition returned
  * ranges come first, in offset order, and nothing else of the partition before them; one that cannot be granted now
  * (a suspect, while another is out) holds back everything behind it. Grants of one pull are in the order in which their messages are to be
  * handled. The engine does not look at keys on this way: the owner runs one message of a key at a time, begins none
@@ -204,6 +205,11 @@ export interface SourceOptions {
   onCancelled(lease: LeaseId, offset: number): void
   /** Leases of this source were lost: their messages are or will be somebody else's. Called on the event loop. */
   onLeasesLost(leases: readonly LeaseId[], reason: string): void
+  /**
+   * The source owns more partitions than its share: it is to release what it has not begun of these, so that they can
+   * change hands. Called on the event loop, again as long as it is so (at most about ten times a second).
+   */
+  onSurplus(partitions: readonly number[]): void
   /** Messages could not be read (POSTHORN_BATCH_CORRUPT): they are settled as dead letters without content. */
   onDamage(error: Error): void
 }

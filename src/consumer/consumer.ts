@@ -88,6 +88,7 @@ class SourceConsumer implements Consumer {
       limits: limits.map(({ by, ...limit }) => limit),
       onCancelled: (lease, offset) => this.#pipeline?.cancelled(lease, offset),
       onLeasesLost: (leases: readonly LeaseId[], reason) => this.#pipeline?.leasesLost(leases, reason),
+      onSurplus: (partitions) => this.#pipeline?.release(partitions),
       onDamage: (error) => this.#report('Messages could not be read.', error),
     })
     if (this.#closed !== undefined) await this.#closeUnused(source)

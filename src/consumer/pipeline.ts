@@ -119,6 +119,14 @@ export class Pipeline {
     this.#runner.fill()
   }
 
+  /** Hands back what waits of these partitions, so that others can take them over. What runs goes on. */
+  release(partitions: readonly number[]): void {
+    if (this.#closing) return
+    for (const { ledger, index } of this.#intake.withdraw(new Set(partitions))) this.#finisher.release(ledger, index)
+    this.#puller.poke()
+    this.#runner.fill()
+  }
+
   /** Ends within the time for draining plus a few seconds, whatever handlers and engine do. */
   async close(): Promise<void> {
     const { clock } = this.#environment
@@ -208,6 +216,7 @@ export class Pipeline {
       running: () => this.#runner.running,
       pulls: () => this.#puller.begun,
       park: (item, until) => this.#finisher.park(item, until),
+      release: ({ ledger, index }) => this.#finisher.release(ledger, index),
       reject: ({ ledger, index }, error) =>
         this.#finisher.decide(ledger, index, new InvalidEvent(error), this.#environment.clock.now()),
       onStartable: () => this.#runner.fill(),
@@ -283,7 +292,7 @@ export class Pipeline {
       running: () => this.#runner.running,
       buffered: plain ? () => this.#intake.count : () => this.#buffered(),
       blocked: () => this.#intake.blocked,
-      full: () => this.#intake.full,
+      full: () => this.#intake.full || this.#intake.leaving,
       unrecorded: () => this.#settler.waiting,
     }
   }

@@ -62,6 +62,7 @@ export class MortalEngine implements Engine {
     return this.#alive(async () => {
       const source = await this.#engine.openSource({
         ...options,
+        onSurplus: whileAlive((partitions) => options.onSurplus(partitions)),
         onCancelled: whileAlive((lease, offset) => options.onCancelled(lease, offset)),
         onLeasesLost: whileAlive((leases, reason) => options.onLeasesLost(leases, reason)),
         onDamage: whileAlive((error) => options.onDamage(error)),

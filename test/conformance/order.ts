@@ -141,6 +141,24 @@ export const order: Guarantee = (test) => {
     await assertShares(world, [first, second], 4)
   })
 
+  test('an owner of more than its share is asked to release what it has not begun, and the newcomer gets that', async (world) => {
+    const process = await world.process()
+    const first = await shared(process, 2)
+    await publishEverywhere(process, 2, ['a', 'b'])
+    const held = await first.pullAll()
+    assert.deepEqual(first.surplus, [])
+    const second = await (await world.process()).source()
+    await world.eventually(async () => assert.equal(first.surplus.length, 1))
+    const leaves = ({ partition }: Grant) => first.surplus.includes(partition)
+    const waiting = second.pull()
+    await first.release(held.filter(leaves))
+    const grants = [...(await waiting), ...(await second.pullAll())]
+    assert.deepEqual(partitionsOf(grants), first.surplus)
+    assert.deepEqual(dataOf(grants), ['a', 'b'])
+    assert.partialDeepStrictEqual(grants[0], { attempt: 1, crashes: 0, takeover: [] })
+    assert.deepEqual(await first.ack(held.filter((grant) => !leaves(grant))), [])
+  })
+
   test('three sources have no more than their share each, also two of one process', async (world) => {
     const process = await world.process()
     const sources = [await shared(process, 4), await process.source(), await (await world.process()).source()]

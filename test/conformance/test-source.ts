@@ -26,6 +26,8 @@ export class TestSource {
   readonly damage: Error[] = []
   /** What the engine reported as cancelled while it was leased, in order. */
   readonly cancelled: Cancelled[] = []
+  /** Of which the engine asked last to release what was not begun. */
+  surplus: readonly number[] = []
   readonly #process: TestProcess
   readonly #stopping = new AbortController()
   #source: Source | undefined
@@ -43,6 +45,9 @@ export class TestSource {
       ...options,
       onCancelled: (lease, offset) => opened.cancelled.push({ lease, offset }),
       onLeasesLost: (leases) => opened.lost.push(...leases),
+      onSurplus: (partitions) => {
+        opened.surplus = partitions
+      },
       onDamage: (error) => opened.damage.push(error),
     })
     return opened

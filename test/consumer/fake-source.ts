@@ -104,6 +104,10 @@ export class FakeSource implements Source {
     this.options?.onCancelled(lease, offset)
   }
 
+  crowd(...partitions: number[]): void {
+    this.options?.onSurplus(partitions)
+  }
+
   async close(): Promise<void> {
     this.closes++
     await this.closing

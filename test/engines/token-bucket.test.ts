@@ -67,14 +67,14 @@ test('a full bucket gives its burst at once, and then one message an interval up
 })
 
 test('of several buckets all are taken from when all of them have something', () => {
-  const slow = new TokenBucket({ limit: 1, perMs: 60, burst: 1, graceMs: 0 }, undefined, BEGAN_AT_MS)
-  const quick = new TokenBucket({ limit: 1, perMs: 50, burst: 1, graceMs: 0 }, BEGAN_AT_MS + 30, BEGAN_AT_MS)
+  const slow = new TokenBucket({ limit: 1, perMs: 6, burst: 1, graceMs: 0 }, undefined, BEGAN_AT_MS)
+  const quick = new TokenBucket({ limit: 1, perMs: 5, burst: 1, graceMs: 0 }, BEGAN_AT_MS + 3, BEGAN_AT_MS)
   const starts = takeStarts([slow, quick], 9, BEGAN_AT_MS)
   assert.deepEqual(
     starts.map((startMs) => startMs - BEGAN_AT_MS),
-    [30, 90],
+    [3, 9, 15],
   )
-  assert.deepEqual([slow.earliestMs - BEGAN_AT_MS, quick.earliestMs - BEGAN_AT_MS], [150, 140])
+  assert.deepEqual([slow.earliestMs - BEGAN_AT_MS, quick.earliestMs - BEGAN_AT_MS], [21, 20])
 })
 
 function assertWithin({ limit, perMs }: Setting, startedAtMs: readonly number[]): void {

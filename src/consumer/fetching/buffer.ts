@@ -24,6 +24,7 @@ export class GrantBuffer implements Intake {
   /** Ordinary messages that wait. */
   count = 0
   readonly blocked = 0
+  readonly leaving = false
   /** Their size in the store. */
   #bytes = 0
   #stretches: Stretch[] = []
@@ -94,6 +95,11 @@ export class GrantBuffer implements Intake {
     if (this.#suspects.drop(ledger)) return
     const waits = this.#stretches.some((one) => one.ledger === ledger && one.next <= index && index < one.end)
     if (waits) this.#countOut(1, ledger)
+  }
+
+  // Where there is no order, partitions belong to nobody.
+  withdraw(): readonly Item[] {
+    return []
   }
 
   drain(): readonly Item[] {

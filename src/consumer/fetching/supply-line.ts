@@ -26,6 +26,8 @@ export interface SupplyHost {
   pulls(): number
   /** Sets a message aside. */
   park(item: Item, until: number | 'chain' | 'freed'): void
+  /** Gives a message back with nothing counted. */
+  release(item: Item): void
   /** A message cannot be told which limits it counts in. */
   reject(item: Item, error: unknown): void
   /** Something may be taken that could not be before. */
@@ -43,7 +45,7 @@ export interface SupplyLine {
 
 export function supplyLine(host: SupplyHost): SupplyLine {
   const { ordered, limits } = host.settings
-  const lanes = ordered === false ? undefined : new KeyLanes((item, until) => host.park(item, until), host.pulls)
+  const lanes = ordered === false ? undefined : new KeyLanes(host, host.pulls)
   const base = lanes ?? new GrantBuffer()
   const flow = limits.length === 0 ? undefined : new Flow(base, lanes, host)
   const overflow = lanes && overflowOf(lanes, flow, host)

@@ -52,6 +52,8 @@ export interface Intake extends Supply {
   readonly blocked: number
   /** Others may be waiting behind those who keep all handlers busy, and are to have their share. */
   readonly looksFurther: boolean
+  /** Messages are on their way back to the store; what was fetched now could come before them. */
+  readonly leaving: boolean
   add(ledger: GrantLedger): void
   /** All of the ledger is recorded, or its lost suspect has ended. Says whether others had to wait for it. */
   endExclusive(ledger: GrantLedger): boolean
@@ -59,6 +61,8 @@ export interface Intake extends Supply {
   drop(ledger: GrantLedger): void
   /** A message that was not recorded is not to be handed out any more. */
   cancel(item: Item): void
+  /** Takes out what waits of partitions that are to change hands: it is to be released in the same turn. */
+  withdraw(partitions: ReadonlySet<number>): readonly Item[]
   /** Empties it and returns what waited, which is to end by way of the finisher. */
   drain(): readonly Item[]
 }

@@ -48,6 +48,12 @@ export class Suspects {
     return this.#waiting.length < before
   }
 
+  takeWhere(test: (item: Item) => boolean): readonly Item[] {
+    const taken = this.#waiting.filter(test)
+    this.#waiting = this.#waiting.filter((item) => !taken.includes(item))
+    return taken
+  }
+
   drain(): readonly Item[] {
     return this.#waiting.splice(0)
   }

@@ -94,6 +94,10 @@ export class Flow implements Intake, Witness {
     return this.#room.full || this.#base.full
   }
 
+  get leaving(): boolean {
+    return this.#base.leaving
+  }
+
   get oldestArrivedAtMs(): number | undefined {
     if (this.count === 0) return undefined
     const startable = this.#room.buckets().filter((bucket) => bucket.startable > 0)
@@ -176,6 +180,15 @@ export class Flow implements Intake, Witness {
     this.#room.takeWhere(({ ledger, index }) => ledger === item.ledger && index === item.index)
     this.#base.cancel(item)
     this.#look()
+  }
+
+  withdraw(partitions: ReadonlySet<number>): readonly Item[] {
+    const leaves = ({ ledger }: Item) => partitions.has(ledger.grant.partition)
+    const suspects = this.#suspect !== undefined && leaves(this.#suspect.item) ? [this.#suspect.item] : []
+    if (suspects.length > 0) this.#forgetSuspect()
+    const items = [...this.#room.takeWhere(leaves), ...suspects, ...this.#base.withdraw(partitions)]
+    this.#look()
+    return items
   }
 
   drain(): readonly Item[] {

@@ -8,7 +8,9 @@
  *
  * When a message ends in the store (to be tried again, set aside, or as a dead letter that blocks its key), what waits
  * behind it in memory is set aside in the same turn, and so within the same settlement call; what arrives later, at
- * once. What was given back (only while closing) stays out for ever: nothing of its key is handed out here again.
+ * once. What is given back (because its partition is to change hands, or its handler was told to stop) takes along what
+ * waits behind it, and what arrives of the partition until the engine can hand it all out in order again. A lane that
+ * owes its key to others in the store keeps one message until it can go there together with the word that frees them.
  *
  * What fails: a settlement call that fails leaves its messages out until it succeeds. A lost lease takes its messages out
  * of their lanes; what is known of the store stays until the partition is taken over again, which makes it worth at
@@ -26,14 +28,19 @@ import { PartitionLanes } from './partition-lanes.ts'
 // With many keys and fast handlers this many are needed for every key to have a message ready when its last is recorded.
 const MESSAGES_MAX = 10_000
 
-/** Sets a message aside. */
-export type Park = (item: Item, until: 'chain' | 'freed') => void
+/** Where messages go that are not to be handled here now. */
+export interface Store {
+  /** Sets a message aside. */
+  park(item: Item, until: 'chain' | 'freed'): void
+  /** Gives a message back. */
+  release(item: Item): void
+}
 
 export class KeyLanes implements Intake, Witness {
   readonly looksFurther = false
   /** Lanes that are ready. */
   count = 0
-  readonly #park: Park
+  readonly #store: Store
   readonly #pulls: () => number
   readonly #partitions = new Map<number, PartitionLanes>()
   readonly #items = new BoxMap<GrantLedger, readonly LaneItem[]>()
@@ -43,10 +50,12 @@ export class KeyLanes implements Intake, Witness {
   /** Messages in lanes, and their size in the store. */
   #waiting = 0
   #bytes = 0
+  /** Messages that were given back, which is not recorded yet. */
+  #leaving = 0
 
   /** `pulls`: how many have been begun so far. */
-  constructor(park: Park, pulls: () => number) {
-    this.#park = park
+  constructor(store: Store, pulls: () => number) {
+    this.#store = store
     this.#pulls = pulls
   }
 
@@ -64,6 +73,10 @@ export class KeyLanes implements Intake, Witness {
 
   get full(): boolean {
     return this.#waiting >= MESSAGES_MAX || this.#bytes >= BUFFERED_BYTES_MAX
+  }
+
+  get leaving(): boolean {
+    return this.#leaving > 0
   }
 
   /** Less than half of what may be held is. */
@@ -120,6 +133,7 @@ export class KeyLanes implements Intake, Witness {
     if (own === undefined) return
     const { lane } = own
     own.outcome = outcomeOf(end)
+    if (own.outcome === 'released') this.#released(own, lane)
     if (lane.key !== undefined) this.#ordered(own, lane, lane.key)
     const { partition } = lane
     if (partition.freed.length === 0 || end === 'recorded') return
@@ -130,8 +144,12 @@ export class KeyLanes implements Intake, Witness {
     const own = this.#own(item)
     if (own === undefined) return
     const { lane, outcome } = own
+    if (own.leaving) {
+      this.#leaving--
+      lane.partition.left(this.#pulls())
+    }
     if (outcome === 'done' && lane.key !== undefined) lane.partition.settled(lane.key, own.offset)
-    if (lane.out !== own || outcome === 'released') return
+    if (lane.out !== own) return
     lane.out = undefined
     if (outcome === 'stored' && lane.key !== undefined) this.#returned(own, lane, lane.key)
     this.#advance(lane)
@@ -153,6 +171,7 @@ export class KeyLanes implements Intake, Witness {
   drop(ledger: GrantLedger): void {
     this.#suspects.drop(ledger)
     const items = this.#items.take(ledger) ?? []
+    for (const item of items) if (item.leaving) this.#stay(item)
     for (const lane of new Set(items.map((item) => item.lane))) {
       this.#withdraw(lane, (item) => item.ledger === ledger)
       if (lane.out?.ledger === ledger) lane.out = undefined
@@ -167,6 +186,14 @@ export class KeyLanes implements Intake, Witness {
     this.#suspects.drop(item.ledger)
     this.#withdraw(own.lane, (other) => other === own)
     this.#advance(own.lane)
+  }
+
+  withdraw(partitions: ReadonlySet<number>): readonly Item[] {
+    const leaves = ({ ledger }: Item) => partitions.has(ledger.grant.partition)
+    const left = [...this.#partitions].flatMap(([number, partition]) => (partitions.has(number) ? partition : []))
+    const ready = this.#ready.takeWhere(({ partition }) => left.includes(partition))
+    const lanes = new Set([...left.flatMap((partition) => partition.lanes()), ...ready])
+    return [...[...lanes].flatMap((lane) => this.#vacate(lane)), ...this.#suspects.takeWhere(leaves)]
   }
 
   drain(): readonly Item[] {
@@ -189,14 +216,56 @@ export class KeyLanes implements Intake, Witness {
 
   #place(item: LaneItem): void {
     const { lane, ledger } = item
-    if (lane.key !== undefined && this.#waitsInStore(item, lane.key)) {
-      this.#park(item, 'chain')
+    if (this.#turnsBack(item)) {
       if (lane.waiting === 0 && lane.out === undefined) lane.partition.close(lane)
       return
     }
     this.#insert(item)
     if (lane.ready && ledger.grant.isolated && lane.first === item) this.#unready(lane)
     this.#advance(lane)
+  }
+
+  #turnsBack(item: LaneItem): boolean {
+    const { lane, ledger } = item
+    if (lane.partition.isLeft(ledger.pull)) {
+      this.#leave(item)
+      this.#store.release(item)
+      return true
+    }
+    if (lane.key === undefined || !this.#waitsInStore(item, lane.key)) return false
+    this.#store.park(item, 'chain')
+    return true
+  }
+
+  // Takes out what waits in a lane, to be given back.
+  #vacate(lane: Lane): readonly LaneItem[] {
+    if (!lane.owed) {
+      const items = this.#withdraw(lane, () => true)
+      if (lane.out === undefined) lane.partition.close(lane)
+      for (const item of items) this.#leave(item)
+      return items
+    }
+    this.spill(lane, 1)
+    if (lane.ready) this.#unready(lane)
+    this.#advance(lane)
+    return []
+  }
+
+  #leave(item: LaneItem): void {
+    item.leaving = true
+    item.lane.partition.leaving++
+    this.#leaving++
+  }
+
+  #stay(item: LaneItem): void {
+    item.leaving = false
+    item.lane.partition.leaving--
+    this.#leaving--
+  }
+
+  #released(item: LaneItem, lane: Lane): void {
+    if (!item.leaving) this.#leave(item)
+    if (lane.out === item) for (const behind of this.#vacate(lane)) this.#store.release(behind)
   }
 
   #waitsInStore({ lane: { partition }, ledger, offset }: LaneItem, key: string): boolean {
@@ -210,12 +279,12 @@ export class KeyLanes implements Intake, Witness {
       lane.partition.store(key, item.offset)
       if (lane.out === item) for (const behind of lane.takeBehind(item.offset)) this.#setAside(behind, 'chain')
     }
-    if (item.outcome !== 'released') this.#freeIfEmpty(lane)
+    if (item.outcome !== 'released' || lane.out === item) this.#freeIfEmpty(lane)
   }
 
   #setAside(item: LaneItem, until: 'chain' | 'freed'): void {
     this.#countOut(item)
-    this.#park(item, until)
+    this.#store.park(item, until)
   }
 
   #freeIfEmpty(lane: Lane): void {

@@ -13,6 +13,8 @@ export class LaneItem implements Item {
   readonly lane: Lane
   /** What became of it: settled for good; in the store (set aside, or blocking its key); or given back. */
   outcome: 'open' | 'done' | 'stored' | 'released' = 'open'
+  /** It is on its way back to the store, and its partition waits for that. */
+  leaving = false
   next: LaneItem | undefined = undefined
 
   constructor(ledger: GrantLedger, index: number, lane: Lane) {

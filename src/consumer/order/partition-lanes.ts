@@ -11,6 +11,10 @@
  * Grants may *cross* a settlement: several of a chain become due together, and while one of them is being given back to
  * the store, a pull may bring the next ones, granted before the engine knew. So what a pull brings that was under way
  * when the engine recorded that an earlier message of the key waits again, has to wait behind it.
+ *
+ * Messages that are released go back into the log's part of the partition, from which the engine grants in offset order.
+ * Until all of that is recorded, and from a pull that was under way then, what comes of the partition may have been
+ * granted ahead of them, and goes back too. The first takeover since ends that.
  */
 import { BoxMap } from '../../collections/box-map.ts'
 import type { KeyChain } from '../../engine.ts'
@@ -27,6 +31,10 @@ interface StoredKey {
 export class PartitionLanes {
   /** Keys to be named in the next settlement of the partition. */
   freed: string[] = []
+  /** Messages that were given back, which is not recorded yet. */
+  leaving = 0
+  /** How many pulls had been begun when the last of them was recorded. */
+  #leftAtPull = -1
   readonly #lanes = new BoxMap<string, Lane>()
   #stored = new Map<string, StoredKey>()
 
@@ -49,7 +57,19 @@ export class PartitionLanes {
   }
 
   takeOver(chains: readonly KeyChain[]): void {
+    this.#leftAtPull = -1
     this.#stored = new Map(chains.map(({ key, firstOffset, lastOffset }) => [key, storedKey(firstOffset, lastOffset)]))
+  }
+
+  /** Recorded: a message has been given back, and `pulls` have been begun so far. */
+  left(pulls: number): void {
+    this.leaving--
+    this.#leftAtPull = pulls
+  }
+
+  /** Whether what pull number `pull` has brought may have been granted ahead of messages that were given back. */
+  isLeft(pull: number): boolean {
+    return this.leaving > 0 || pull <= this.#leftAtPull
   }
 
   /** Whether something of the key in the store comes before this offset. */

@@ -9,6 +9,7 @@ import type {
   Source,
   SourceOptions,
 } from '../../engine.ts'
+import type { Timer } from '../../environment/index.ts'
 import { PosthornError } from '../../errors.ts'
 import { grant } from './delivery/grants.ts'
 import type { Lease, LeaseHolder } from './delivery/leases.ts'
@@ -21,6 +22,7 @@ import type { MessagePlace, Subscription } from './subscription.ts'
 
 // What a settlement that crossed a cancellation may still name.
 const ENDED_LEASES_MAX = 1_000
+const SURPLUS_INTERVAL_MS = 100
 
 /**
  * One engine's share of a subscription. Open until it is closed, by the user or by its engine; then its leases are
@@ -36,6 +38,8 @@ export class MemorySource implements Source, LeaseHolder {
   /** Leases that a cancellation ended, and their partitions. */
   readonly #endedLeases = new Map<LeaseId, number>()
   #pulls = 0
+  /** With real time: until then nothing more is said of a surplus. */
+  #quiet: Timer | undefined
 
   constructor(engine: MemoryEngine, session: Session, subscription: Subscription, options: SourceOptions) {
     this.session = session
@@ -109,6 +113,7 @@ export class MemorySource implements Source, LeaseHolder {
   async close(): Promise<void> {
     if (this.#closing.signal.aborted) return
     this.#closing.abort()
+    this.#quiet?.cancel()
     this.session.remove(this.#options)
     const nowMs = this.#engine.catchUp()
     const held = [...this.#subscription.leases.values()].filter((lease) => lease.holder === this)
@@ -126,6 +131,20 @@ export class MemorySource implements Source, LeaseHolder {
     if (this.#endedLeases.size > ENDED_LEASES_MAX) this.#endedLeases.delete(this.#endedLeases.keys().next().value!)
     queueMicrotask(() => {
       if (!this.#closing.signal.aborted) this.#options.onCancelled(id, offset)
+    })
+  }
+
+  crowded(partitions: readonly number[]): void {
+    const { clock } = this.#engine
+    if (this.#quiet !== undefined) return
+    if (clock.real) {
+      this.#quiet = clock.setTimer(SURPLUS_INTERVAL_MS, () => {
+        this.#quiet = undefined
+        this.#subscription.ownership.giveUpSurplus()
+      })
+    }
+    queueMicrotask(() => {
+      if (!this.#closing.signal.aborted) this.#options.onSurplus(partitions)
     })
   }
 

@@ -94,9 +94,9 @@ export class HandlerConnection {
     return this.#settling.settle(source, sessionId, { lease, acked: [offset, offset + 1], exceptions: [] }, nowMs)
   }
 
-  /** Gives all processes the time back during which they could not renew their sessions. */
-  prolongSessions(durationMs: number): void {
-    this.#statements.run(PROLONG_SESSIONS, Math.ceil(durationMs))
+  /** Lets no session run out before `untilMs`. */
+  prolongSessions(untilMs: number): void {
+    this.#statements.run(PROLONG_SESSIONS, untilMs)
   }
 
   commit(): void {

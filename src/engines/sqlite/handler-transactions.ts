@@ -191,13 +191,14 @@ export class HandlerTransactions {
     connection.rollBack()
     this.#heldMs += heldMs
     if (!connection.isOpen) this.#discard()
-    if (heldMs >= this.#leaseMs / 3 && !this.#closed) this.#prolongSessions(heldMs)
+    if (heldMs >= this.#leaseMs / 3 && !this.#closed) this.#prolongSessions()
   }
 
-  #prolongSessions(heldMs: number): void {
+  // As long as a renewal may be late. What is added to a lease instead would add up, and keep the dead alive.
+  #prolongSessions(): void {
     try {
       this.#connection ??= new HandlerConnection(this.#address)
-      this.#connection.prolongSessions(heldMs)
+      this.#connection.prolongSessions(this.#clock.now() + Math.ceil(this.#leaseMs / 3))
     } catch {
       // Somebody else has the lock by now. He has waited for it, and so gives the others time: see writer/housekeeping.ts.
     }

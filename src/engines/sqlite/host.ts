@@ -28,7 +28,7 @@ type Without<Union, Name extends string> = Union extends unknown ? Omit<Union, N
 type CallCommand = Without<Extract<Command, { call: number }>, 'call' | 'nowMs'>
 
 /** What a source wants to be told. */
-export interface SourceListener extends Pick<SourceOptions, 'onCancelled' | 'onLeasesLost' | 'onDamage'> {
+export interface SourceListener extends Pick<SourceOptions, 'onCancelled' | 'onLeasesLost' | 'onSurplus' | 'onDamage'> {
   /** `pull` is the number that was given to the pull. */
   onGrants(grants: readonly Grant[], pull: number): void
   /** Without a number: no pull can be answered any more. */
@@ -183,6 +183,7 @@ export class Host {
     for (const { source, lease, offset } of turn.cancelled ?? []) {
       this.#sources.get(source)?.listener.onCancelled(lease, offset)
     }
+    for (const { source, partitions } of turn.surplus ?? []) this.#sources.get(source)?.listener.onSurplus(partitions)
     for (const { source, error } of turn.damaged) this.#sources.get(source)?.listener.onDamage(fromWire(error))
     for (const result of turn.results) this.#calls.answer(result)
     this.#holdProcess()

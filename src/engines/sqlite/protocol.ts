@@ -196,6 +196,8 @@ export interface Turn {
   readonly grants: readonly PullResult[]
   readonly damaged: readonly { readonly source: number; readonly error: WireError }[]
   readonly cancelled?: readonly CancelledMessage[]
+  /** What its owners are to release, so that it can change hands. */
+  readonly surplus?: readonly SurplusPartitions[]
   readonly lost?: LostLeases
   /** What failed in the background, where no call can be told. */
   readonly trouble?: WireError
@@ -210,6 +212,12 @@ export interface CancelledMessage {
   readonly source: number
   readonly lease: LeaseId
   readonly offset: number
+}
+
+/** Partitions beyond the share of a source, of which it holds messages. */
+export interface SurplusPartitions {
+  readonly source: number
+  readonly partitions: readonly number[]
 }
 
 /** Leases that are void, by source, and why. */

@@ -68,6 +68,9 @@ export class SqliteSource implements Source {
       },
       onCancelled: (lease, offset) => options.onCancelled(lease, offset),
       onLeasesLost: (leases, reason) => options.onLeasesLost(leases, reason),
+      onSurplus: (partitions) => {
+        if (!source.#closing) options.onSurplus(partitions)
+      },
       onDamage: (error) => options.onDamage(error),
     })
     return source

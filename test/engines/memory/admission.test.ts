@@ -29,5 +29,5 @@ test('a clock that goes back holds nobody up for longer than the limit does', ()
 })
 
 const sources = ['one', 'other'].map((name): LeaseHolder => {
-  return { session: new Session(name, 1_000, 0), leasesLost() {}, cancelled() {} }
+  return { session: new Session(name, 1_000, 0), leasesLost() {}, cancelled() {}, crowded() {} }
 })

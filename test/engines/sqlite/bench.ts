@@ -91,6 +91,7 @@ export class Bench {
       limits: [],
       ...options,
       onCancelled: (lease, offset) => cancelled.push({ lease, offset }),
+      onSurplus() {},
       onLeasesLost: (leases, reason) => lost.push({ leases, reason }),
       onDamage: (error) => damage.push(error),
     })

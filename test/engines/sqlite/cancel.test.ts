@@ -28,6 +28,11 @@ async function publish(bench: Bench, messages: readonly NewMessage[]): Promise<s
   return messages.map(({ id }) => id)
 }
 
+/** As if each of so many had been cancelled by itself. */
+const CANCEL_OFFSETS = `
+WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < ?)
+INSERT INTO posthorn_cancelled SELECT topic_id, 0, n FROM numbers, posthorn_topics`
+
 const numbers = (count: number) => Array.from({ length: count }, (_, number) => number)
 
 describe('cancel', { concurrency: 2 }, () => {
@@ -69,6 +74,17 @@ describe('cancel', { concurrency: 2 }, () => {
       assert.deepEqual(await reader.take(2), ['b', 'd'])
       assert.deepEqual(dataOf(await reader.pullNow()), [])
     }
+  })
+
+  test('a pull for one message passes over twenty thousand', async (context) => {
+    const { bench, file } = await make(context)
+    for (let round = 0; round < 20; round++) await bench.publish(numbers(1_000))
+    sql(file, CANCEL_OFFSETS, 20_000)
+    await bench.publish(['a', 'b'])
+    const reader = await bench.source()
+    assert.deepEqual(dataOf(await reader.pull(1)), ['a'])
+    assert.deepEqual(dataOf(await reader.pull(1)), ['b'])
+    assert.equal((await bench.state()).backlog, 0)
   })
 
   test('a message that nobody has subscribed to yet does not wait for the first who does', async (context) => {
@@ -246,6 +262,25 @@ describe('cancel', { concurrency: 2 }, () => {
     assert.deepEqual(reader.lost, [])
   })
 
+  for (const away of [false, true]) {
+    test(`what waits for its key goes on, if ${away ? 'another' : 'the same'} process ended the lease before`, async (context) => {
+      const { bench, file } = await make(context)
+      await bench.subscription({ ordered: true })
+      const messages = ['a', 'b'].map((data) => newMessage(data, Date.now(), { key: 'k' }))
+      const [id] = await publish(bench, messages)
+      const reader = await bench.source()
+      const [grant] = await reader.pull()
+      const exceptions = [{ offset: 1, kind: 'park', until: 'freed', key: 'k' }] as const
+      await reader.source.settle([{ lease: grant!.lease, acked: [], exceptions }])
+      await reader.source.recordStep(grant!.lease, 0, 'step', '1')
+      await (away ? await Bench.open(context, file) : bench).engine.admin.cancel(TOPIC, id!)
+      const settlement = { lease: grant!.lease, acked: [0, 1], exceptions: [], freed: ['k'], stepped: [0] } as const
+      assert.deepEqual(await reader.source.settle([settlement]), [])
+      assert.deepEqual(sql(file, 'SELECT * FROM posthorn_steps'), [])
+      assert.deepEqual(await reader.take(1), ['b'])
+    })
+  }
+
   test('notices for a session that dies go with it', async (context) => {
     const { bench, file } = await make(context)
     const [id] = await publish(bench, [generated('a')])
@@ -321,6 +356,18 @@ describe('cancel', { concurrency: 2 }, () => {
     assert.deepEqual(sql(file, 'SELECT * FROM posthorn_batches'), [])
     assert.deepEqual(await bench.engine.admin.cancel(TOPIC, id!), outcome({ waiting: 1 }))
     assert.deepEqual(dataOf(await reader.pullNow()), [])
+  })
+
+  test('a redriven message that is nested more deeply than SQLite reads', async (context) => {
+    const { bench } = await make(context)
+    const deep = JSON.parse('['.repeat(1_100) + ']'.repeat(1_100)) as unknown
+    const [id] = await publish(bench, [generated(deep)])
+    const reader = await bench.source()
+    const [grant] = await reader.pull()
+    const exceptions = [{ offset: 0, kind: 'dead', reason: 'attempts', failure: failure(1, 0) }] as const
+    await reader.source.settle([{ lease: grant!.lease, acked: [], exceptions }])
+    assert.equal(await bench.engine.admin.redrive(HERE, {}), 1)
+    assert.deepEqual(await bench.engine.admin.cancel(TOPIC, id!), outcome({ waiting: 1 }))
   })
 
   test('a queue deletes the message with its batch, and then what is known of it', async (context) => {

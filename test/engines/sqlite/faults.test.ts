@@ -54,6 +54,21 @@ describe('faults', { concurrency: 2 }, () => {
     })
   })
 
+  test('a subscription whose leases make no sense fails its own pull only', async (context) => {
+    const file = newFile(context)
+    const bench = await Bench.make(context, file)
+    await bench.subscription({ subscription: 'bad' })
+    const [bad, good] = [await bench.source({ subscription: 'bad' }), await bench.source()]
+    await bench.publish(['a'])
+    await bad.pull()
+    await good.take(1)
+    sql(file, "UPDATE posthorn_leases SET settled = x'0000', session_id = NULL")
+    const waiting = good.pull()
+    await assert.rejects(bad.pull(), coded('POSTHORN_STORAGE_CORRUPT'))
+    await bench.publish(['b'])
+    assert.deepEqual(dataOf(await waiting), ['b'])
+  })
+
   test('closing one of two sources of a subscription leaves the other its leases', async (context) => {
     const bench = await Bench.make(context, newFile(context))
     await bench.publish(['a'])

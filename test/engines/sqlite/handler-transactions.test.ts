@@ -259,21 +259,28 @@ describe('handlers that misbehave', { concurrency: 2 }, () => {
   })
 
   for (const ending of ['commits', 'fails', 'is given up']) {
-    test(`one that is slow and ${ending} gives all sessions the time back`, async (context) => {
-      const { reader, grant, file } = await leased(context, ['a'], { leaseMs: 300 })
-      sql(file, "INSERT INTO posthorn_sessions VALUES (99, 'elsewhere', 1, 0, 5000000000000)")
-      const startedMs = performance.now()
-      let heldMs = 0
-      const handling = reader.source.transact(grant.lease, 0, async () => {
-        await eventually(() => assert.ok(performance.now() > startedMs + 150))
-        heldMs = performance.now() - startedMs
-        if (ending === 'fails') throw new Error('no')
-        if (ending === 'is given up') throw new PosthornError('POSTHORN_CANCELLED', {})
-      })
-      await handling.catch(() => {})
-      const [session] = sql(file, 'SELECT lease_until_ms AS until FROM posthorn_sessions WHERE session_id = 99')
-      const gainedMs = Number(session!.until) - 5e12
-      assert.ok(gainedMs > 100 && gainedMs < heldMs + 1_000, `${gainedMs} ms`)
+    test(`one that is slow and ${ending} leaves all sessions time to be renewed, and adds to none that has it`, async (context) => {
+      const { reader, grant, file } = await leased(context, ['a', 'b', 'c', 'd', 'e'], { leaseMs: 900 })
+      const slow = async (offset: number) => {
+        const startedAtMs = Date.now()
+        const insertSession = "INSERT OR REPLACE INTO posthorn_sessions VALUES (?, 'elsewhere', 1, 0, ?)"
+        sql(file, insertSession, 98, 5e12)
+        sql(file, insertSession, 99, startedAtMs + 600)
+        const handling = reader.source.transact(grant.lease, offset, async () => {
+          await eventually(() => assert.ok(Date.now() > startedAtMs + 350))
+          if (ending === 'fails') throw new Error('no')
+          if (ending === 'is given up') throw new PosthornError('POSTHORN_CANCELLED', {})
+        })
+        await handling.catch(() => {})
+        const rows = sql(file, 'SELECT lease_until_ms AS until FROM posthorn_sessions WHERE session_id >= 98')
+        const [far, near] = rows.map((row) => Number(row.until))
+        assert.equal(far, 5e12)
+        return near! >= startedAtMs + 650 && near! <= Date.now() + 300
+      }
+      // Where the thread has the file locked just then, it is for the thread to be patient.
+      let isProlonged = false
+      for (let offset = 0; offset < 5 && !isProlonged; offset++) isProlonged = await slow(offset)
+      assert.ok(isProlonged)
     })
   }
 
@@ -365,7 +372,13 @@ describe('the lock of the file', { concurrency: 2 }, () => {
     await engine.ensureTopic(topic(TOPIC))
     await engine.ensureSubscription({ ...HERE, maxCrashes: 2, ordered: false, maxParked: 10 })
     const options = { ...HERE, handlerTimeoutMs: 1_000, limits: [] }
-    const source: Source = await engine.openSource({ ...options, onCancelled() {}, onLeasesLost() {}, onDamage() {} })
+    const source: Source = await engine.openSource({
+      ...options,
+      onCancelled() {},
+      onLeasesLost() {},
+      onSurplus() {},
+      onDamage() {},
+    })
     await assert.rejects(source.transact(1, 0, write('a')), coded('POSTHORN_UNSUPPORTED'))
   })
 })

@@ -7,6 +7,8 @@ export interface LeaseHolder {
   readonly session: Session
   leasesLost(leases: readonly LeaseId[], reason: string): void
   cancelled(lease: Lease, offset: number): void
+  /** It owns partitions beyond its share, of which messages are leased. */
+  crowded(partitions: readonly number[]): void
 }
 
 /** What is known of a message, or of a range of them, beside where it stands. */

@@ -42,13 +42,14 @@ export class Ownership {
     }
   }
 
-  /** Gives up what sources own beyond their share and hold no lease of. */
+  /** Gives up what sources own beyond their share and hold no lease of. Of what is left they are told. */
   giveUpSurplus(): void {
     const busy = this.#busyPartitions()
     for (const source of new Set(Array.from(this.#owned.values(), ({ owner }) => owner))) {
-      for (const partition of this.#split(source).surplus) {
-        if (!busy.has(partition)) this.#owned.delete(partition)
-      }
+      const { surplus } = this.#split(source)
+      for (const partition of surplus) if (!busy.has(partition)) this.#owned.delete(partition)
+      const left = surplus.filter((partition) => busy.has(partition))
+      if (left.length > 0) source.crowded(left)
     }
   }
 

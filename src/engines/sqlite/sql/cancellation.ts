@@ -9,9 +9,9 @@ SELECT partition, offset FROM posthorn_deduplication
  WHERE topic_id = ? AND message_id = ? AND partition IS NOT NULL`
 
 export const REDRIVEN_WITH_ID = `
-SELECT r.partition, r.offset, json_extract(r.event, '$.time') AS time
+SELECT r.partition, r.offset, r.event
   FROM posthorn_subscriptions AS s JOIN posthorn_retries AS r USING (subscription_id)
- WHERE s.topic_id = ? AND r.event IS NOT NULL AND json_extract(r.event, '$.id') = ?`
+ WHERE s.topic_id = ? AND r.message_id = ?`
 
 // The last batch that begins at or before an offset.
 export const BATCH_BEFORE = `
@@ -43,6 +43,15 @@ SELECT offset FROM posthorn_cancelled
  WHERE topic_id = (SELECT topic_id FROM posthorn_subscriptions WHERE subscription_id = ?)
    AND partition = ? AND offset >= ? AND offset < ? ORDER BY offset`
 
+export const END_OF_CANCELLED_RUN = `
+SELECT offset + 1 AS end FROM posthorn_cancelled AS last
+ WHERE topic_id = (SELECT topic_id FROM posthorn_subscriptions WHERE subscription_id = ?)
+   AND partition = ? AND offset >= ?
+   AND NOT EXISTS (SELECT 1 FROM posthorn_cancelled AS next
+                    WHERE next.topic_id = last.topic_id AND next.partition = last.partition
+                      AND next.offset = last.offset + 1)
+ ORDER BY offset LIMIT 1`
+
 export const FIND_CANCELLED = `
 SELECT 1 AS found FROM posthorn_cancelled WHERE topic_id = ? AND partition = ? AND offset = ?`
 
@@ -63,12 +72,12 @@ SELECT retry_id AS retryId, subscription_id AS subscriptionId, partition, offset
   FROM posthorn_retries WHERE subscription_id = ? AND partition = ? AND offset = ?`
 
 export const INSERT_NOTICE = `
-INSERT OR IGNORE INTO posthorn_cancel_notices (session_id, lease_id, offset, ended) VALUES (?, ?, ?, ?)`
+INSERT OR IGNORE INTO posthorn_cancel_notices (session_id, lease_id, partition, offset, ended) VALUES (?, ?, ?, ?, ?)`
 
 export const NOTICES_OF_SESSION = `
-SELECT lease_id AS lease, offset, ended FROM posthorn_cancel_notices WHERE session_id = ?`
+SELECT lease_id AS lease, partition, offset, ended FROM posthorn_cancel_notices WHERE session_id = ?`
 
 export const FIND_END_NOTICE = `
-SELECT 1 AS found FROM posthorn_cancel_notices WHERE session_id = ? AND lease_id = ? AND ended = 1`
+SELECT partition FROM posthorn_cancel_notices WHERE session_id = ? AND lease_id = ? AND ended = 1`
 
 export const DELETE_NOTICES = `DELETE FROM posthorn_cancel_notices WHERE session_id = ?`

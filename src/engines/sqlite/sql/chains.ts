@@ -24,9 +24,10 @@ UPDATE posthorn_retries SET parked = 0, due_at_ms = ?4
  WHERE parked IN (1, 2) AND retry_id IN
        (SELECT retry_id FROM posthorn_retries
          WHERE subscription_id = ?1 AND partition = ?2 AND message_key = ?3
-           AND offset < coalesce((SELECT min(offset) FROM posthorn_retries
-                                   WHERE subscription_id = ?1 AND partition = ?2 AND message_key = ?3
-                                     AND parked NOT IN (1, 2)), 9e15)
+           AND offset < coalesce((SELECT min(offset) FROM (
+                 SELECT offset, parked FROM posthorn_retries
+                  WHERE subscription_id = ?1 AND partition = ?2 AND message_key = ?3 ORDER BY offset LIMIT ?5)
+                                   WHERE parked NOT IN (1, 2)), 9e15)
          ORDER BY offset LIMIT ?5)`
 
 // What is behind an offset and in nobody's hands waits again.

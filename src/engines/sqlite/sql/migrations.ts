@@ -27,6 +27,7 @@ CREATE TABLE posthorn_cancelled (
 CREATE TABLE posthorn_cancel_notices (
   session_id INTEGER NOT NULL,
   lease_id   INTEGER NOT NULL,
+  partition  INTEGER NOT NULL,
   offset     INTEGER NOT NULL,
   ended      INTEGER NOT NULL,
   PRIMARY KEY (session_id, lease_id, offset)
@@ -50,7 +51,11 @@ CREATE TABLE posthorn_owners (
 ) WITHOUT ROWID;
 CREATE INDEX posthorn_owners_by_session ON posthorn_owners (session_id);
 
+CREATE INDEX posthorn_leases_by_session ON posthorn_leases (session_id) WHERE session_id IS NOT NULL;
+
 ALTER TABLE posthorn_retries ADD COLUMN message_key TEXT;
+ALTER TABLE posthorn_retries ADD COLUMN message_id TEXT;
+UPDATE posthorn_retries SET message_id = json_extract(event, '$.id') WHERE json_valid(event);
 ALTER TABLE posthorn_retries ADD COLUMN parked INTEGER NOT NULL DEFAULT 0;
 CREATE TRIGGER posthorn_retries_counted AFTER INSERT ON posthorn_retries BEGIN
   UPDATE posthorn_subscriptions SET set_aside = set_aside + 1 WHERE subscription_id = NEW.subscription_id;
@@ -60,8 +65,8 @@ CREATE TRIGGER posthorn_retries_discounted AFTER DELETE ON posthorn_retries BEGI
 END;
 CREATE INDEX posthorn_retries_by_key ON posthorn_retries (subscription_id, partition, message_key, offset)
   WHERE message_key IS NOT NULL;
-CREATE INDEX posthorn_retries_by_id ON posthorn_retries (subscription_id, json_extract(event, '$.id'))
-  WHERE event IS NOT NULL;
+CREATE INDEX posthorn_retries_by_id ON posthorn_retries (subscription_id, message_id)
+  WHERE message_id IS NOT NULL;
 
 ALTER TABLE posthorn_dead_letters ADD COLUMN message_key TEXT;
 ALTER TABLE posthorn_dead_letters ADD COLUMN blocks INTEGER NOT NULL DEFAULT 0;
@@ -102,6 +107,7 @@ CREATE TABLE posthorn_in_flight (
   held            INTEGER NOT NULL,
   PRIMARY KEY (subscription_id, limit_name, bucket, session_id, source)
 ) WITHOUT ROWID;
+CREATE INDEX posthorn_in_flight_by_session ON posthorn_in_flight (session_id, source);
 CREATE TABLE posthorn_steps (
   subscription_id INTEGER NOT NULL,
   partition       INTEGER NOT NULL,

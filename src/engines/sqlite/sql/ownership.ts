@@ -52,6 +52,6 @@ SELECT message_key AS key, min(offset) AS firstOffset, max(offset) AS lastOffset
   FROM (SELECT message_key, offset FROM posthorn_retries
          WHERE subscription_id = ?1 AND partition = ?2 AND message_key IS NOT NULL
          UNION ALL
-        SELECT message_key, offset FROM posthorn_dead_letters
+        SELECT message_key, offset FROM posthorn_dead_letters INDEXED BY posthorn_dead_letters_blocking
          WHERE subscription_id = ?1 AND partition = ?2 AND blocks = 1)
  GROUP BY message_key`

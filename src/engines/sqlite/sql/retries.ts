@@ -6,8 +6,8 @@ const COLUMNS = `retry_id AS retryId, subscription_id AS subscriptionId, partiti
 
 export const INSERT_RETRY = `
 INSERT INTO posthorn_retries
-  (subscription_id, partition, offset, due_at_ms, attempt, crashes, failures, event, message_key, parked)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+  (subscription_id, partition, offset, due_at_ms, attempt, crashes, failures, event, message_key, message_id, parked)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
 // Both walk their index in its own order, and pass over what the other one is for without reading its row.
 export const DUE_RETRIES = `
@@ -95,6 +95,10 @@ SELECT ${DEAD_COLUMNS} FROM posthorn_dead_letters WHERE subscription_id = ? AND 
 export const DELETE_DEAD_LETTER = `DELETE FROM posthorn_dead_letters WHERE subscription_id = ? AND dead_letter_id = ?`
 
 export const BLOCKING_DEAD_LETTERS = `
-SELECT ${DEAD_COLUMNS} FROM posthorn_dead_letters WHERE subscription_id = ? AND blocks = 1`
+SELECT DISTINCT partition, message_key AS key FROM posthorn_dead_letters WHERE subscription_id = ? AND blocks = 1`
+
+export const FIND_BLOCKING_DEAD_LETTER = `
+SELECT partition, message_key AS key FROM posthorn_dead_letters
+ WHERE dead_letter_id = ?2 AND subscription_id = ?1 AND blocks = 1`
 
 export const DELETE_ALL_DEAD_LETTERS = `DELETE FROM posthorn_dead_letters WHERE subscription_id = ?`

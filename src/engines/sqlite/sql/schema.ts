@@ -83,6 +83,7 @@ CREATE TABLE posthorn_cancelled (
 CREATE TABLE posthorn_cancel_notices (
   session_id INTEGER NOT NULL,
   lease_id   INTEGER NOT NULL,
+  partition  INTEGER NOT NULL,
   offset     INTEGER NOT NULL,
   ended      INTEGER NOT NULL,
   PRIMARY KEY (session_id, lease_id, offset)
@@ -134,11 +135,12 @@ CREATE TABLE posthorn_leases (
 -- Suspects are looked for in every grant, and there are hardly ever any.
 CREATE INDEX posthorn_leases_isolated ON posthorn_leases (session_id) WHERE isolated = 1;
 CREATE INDEX posthorn_leases_by_range ON posthorn_leases (subscription_id, partition, from_offset);
+CREATE INDEX posthorn_leases_by_session ON posthorn_leases (session_id) WHERE session_id IS NOT NULL;
 
 -- Single messages that were set aside, to wait for their next attempt, for their key or for a limit; or are leased
 -- (session_id is set). "event" is a copy of the message where the log may no longer have it. Those of one message_key
--- form its chain; "parked" says that a row waits until the one before it is gone (1) or the key is freed (2), and then
--- its due_at_ms is beyond all time.
+-- form its chain; "parked" says what a row waits for, beside its time: 0 nothing else, 1 its turn, 2 that the key is freed
+-- (with 1 and 2, its due_at_ms is beyond all time), 3 nothing else, but it was set aside for a limit, without an attempt.
 CREATE TABLE posthorn_retries (
   retry_id        INTEGER PRIMARY KEY,
   subscription_id INTEGER NOT NULL,
@@ -151,6 +153,8 @@ CREATE TABLE posthorn_retries (
   failures        TEXT NOT NULL,
   event           TEXT,
   message_key     TEXT,
+  -- Of those with a copy of the message.
+  message_id      TEXT,
   parked          INTEGER NOT NULL DEFAULT 0,
   lease_id        INTEGER,
   session_id      INTEGER
@@ -171,8 +175,8 @@ CREATE INDEX posthorn_retries_crashed ON posthorn_retries (subscription_id, due_
   WHERE session_id IS NULL AND crashes > 0;
 CREATE INDEX posthorn_retries_by_offset ON posthorn_retries (subscription_id, partition, offset);
 -- Redriven messages, which the log may no longer have, by their id.
-CREATE INDEX posthorn_retries_by_id ON posthorn_retries (subscription_id, json_extract(event, '$.id'))
-  WHERE event IS NOT NULL;
+CREATE INDEX posthorn_retries_by_id ON posthorn_retries (subscription_id, message_id)
+  WHERE message_id IS NOT NULL;
 CREATE INDEX posthorn_retries_by_lease ON posthorn_retries (session_id, lease_id) WHERE session_id IS NOT NULL;
 
 CREATE TABLE posthorn_dead_letters (
@@ -239,6 +243,7 @@ CREATE TABLE posthorn_in_flight (
   held            INTEGER NOT NULL,
   PRIMARY KEY (subscription_id, limit_name, bucket, session_id, source)
 ) WITHOUT ROWID;
+CREATE INDEX posthorn_in_flight_by_session ON posthorn_in_flight (session_id, source);
 
 -- Results of finished steps, as JSON, of messages that are not acknowledged yet.
 CREATE TABLE posthorn_steps (

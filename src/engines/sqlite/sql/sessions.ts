@@ -3,7 +3,7 @@ INSERT INTO posthorn_sessions (host, pid, started_at_ms, lease_until_ms) VALUES 
 
 export const RENEW_SESSION = `UPDATE posthorn_sessions SET lease_until_ms = ? WHERE session_id = ?`
 
-export const PROLONG_SESSIONS = `UPDATE posthorn_sessions SET lease_until_ms = lease_until_ms + ?`
+export const PROLONG_SESSIONS = `UPDATE posthorn_sessions SET lease_until_ms = ?1 WHERE lease_until_ms < ?1`
 
 export const FIND_SESSION = `SELECT 1 AS found FROM posthorn_sessions WHERE session_id = ?`
 

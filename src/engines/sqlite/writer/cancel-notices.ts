@@ -19,7 +19,8 @@ export class CancelNotices {
   readonly #store: Store
   readonly #sources: Sources
   readonly #session: Session
-  readonly #ended = new Set<LeaseId>()
+  /** By lease, the partition. */
+  readonly #ended = new Map<LeaseId, number>()
   #told: CancelledMessage[] = []
 
   constructor(store: Store, sources: Sources, session: Session) {
@@ -48,9 +49,9 @@ export class CancelNotices {
 
   /** Tells the sources with this turn. Only once the transaction is committed in which the messages were stopped. */
   tell(notices: readonly CancelNotice[]): void {
-    for (const { lease, offset, ended } of notices) {
+    for (const { lease, partition, offset, ended } of notices) {
       const source = this.#sources.holderOf(lease)
-      if (ended === 1) this.#remember(lease)
+      if (ended === 1) this.#remember(lease, partition)
       if (!source) continue
       if (ended === 1) source.leases.delete(lease)
       this.#told.push({ source: source.number, lease, offset })
@@ -63,17 +64,17 @@ export class CancelNotices {
     return told
   }
 
-  /** Whether the lease is not lost but ended, because what was left of it was cancelled. */
-  hasEnded(lease: LeaseId): boolean {
-    return this.#ended.has(lease) || this.#store.cancellation.isEnded(this.#session.id, lease)
+  /** The partition of a lease that is not lost but ended, because what was left of it was cancelled. */
+  endedIn(lease: LeaseId): number | undefined {
+    return this.#ended.get(lease) ?? this.#store.cancellation.endedIn(this.#session.id, lease)
   }
 
   forget(lease: LeaseId): void {
     this.#ended.delete(lease)
   }
 
-  #remember(lease: LeaseId): void {
-    this.#ended.add(lease)
-    if (this.#ended.size > ENDED_MAX) this.#ended.delete(this.#ended.values().next().value!)
+  #remember(lease: LeaseId, partition: number): void {
+    this.#ended.set(lease, partition)
+    if (this.#ended.size > ENDED_MAX) this.#ended.delete(this.#ended.keys().next().value!)
   }
 }

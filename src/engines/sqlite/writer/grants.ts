@@ -1,3 +1,5 @@
+import type { Clock } from '../../../environment/index.ts'
+import type { SurplusPartitions } from '../protocol.ts'
 import type { PlannedGrant } from '../store/delivery/leases.ts'
 import type { Demand } from '../store/delivery/leasing.ts'
 import type { Owner } from '../store/order/ownership.ts'
@@ -9,9 +11,12 @@ export interface Granted {
   readonly plans: Map<OpenSource, readonly PlannedGrant[]>
   /** Sources whose subscription is gone while a pull waits. */
   readonly orphaned: OpenSource[]
+  readonly surplus: SurplusPartitions[]
   /** Partitions were given up, which other processes may be waiting for. */
   gaveUp: boolean
 }
+
+const SURPLUS_INTERVAL_MS = 100
 
 /** How a source takes part in a turn. */
 type Part = 'nothing' | 'orphaned' | 'plain' | 'ordered'
@@ -21,8 +26,10 @@ export class Grants {
   readonly #store: Store
   readonly #sources: Sources
   readonly #session: Session
+  readonly #clock: Clock
 
-  constructor(store: Store, sources: Sources, session: Session) {
+  constructor(store: Store, sources: Sources, session: Session, clock: Clock) {
+    this.#clock = clock
     this.#store = store
     this.#sources = sources
     this.#session = session
@@ -34,12 +41,12 @@ export class Grants {
     return false
   }
 
-  /** Leases messages for the pulls that wait. */
-  grant(nowMs: number): Granted {
-    const granted: Granted = { plans: new Map(), orphaned: [], gaveUp: false }
+  /** Leases messages for the pulls of these sources, as far as they wait. */
+  grant(sources: Iterable<OpenSource>, nowMs: number): Granted {
+    const granted: Granted = { plans: new Map(), orphaned: [], surplus: [], gaveUp: false }
     // Leases to a session that another process has ended meanwhile would never be taken back.
     let isStored: boolean | undefined
-    for (const source of this.#sources.all()) {
+    for (const source of sources) {
       const part = this.#partOf(source, nowMs)
       if (part === 'orphaned') granted.orphaned.push(source)
       if (part === 'orphaned' || part === 'nothing') continue
@@ -70,7 +77,7 @@ export class Grants {
 
   // Busy with what it has, a source does not pull; others may be waiting for a part of its partitions all the same.
   #isCrowded(source: OpenSource): boolean {
-    return source.ordered && this.#store.ownership.hasSurplus(this.#ownerOf(source))
+    return source.ordered && this.#store.ownership.surplus(this.#ownerOf(source)).length > 0
   }
 
   #grantPlain(source: OpenSource, nowMs: number): readonly PlannedGrant[] {
@@ -84,8 +91,18 @@ export class Grants {
     if (gaveUp.length > 0) granted.gaveUp = true
     // What has been somebody else's in between is new to its owner. What was surplus for a while has not changed hands.
     for (const partition of [...gaveUp, ...took]) source.announced.delete(partition)
+    this.#tellSurplus(source, ownership.surplus(owner), granted)
     if (!source.pull) return []
     return orderedGranting.grant(this.#demandOf(source, source.pull, nowMs), owner, source.announced)
+  }
+
+  // With held time whenever there is a turn.
+  #tellSurplus(source: OpenSource, partitions: readonly number[], { surplus }: Granted): void {
+    source.crowded = partitions.length > 0
+    const nowMs = this.#clock.elapsedMs()
+    if (!source.crowded || (this.#clock.real && nowMs < source.surplusToldAtMs + SURPLUS_INTERVAL_MS)) return
+    source.surplusToldAtMs = nowMs
+    surplus.push({ source: source.number, partitions })
   }
 
   #demandOf(source: OpenSource, { messagesMax, bytesMax }: WaitingPull, nowMs: number): Demand {

@@ -1,12 +1,13 @@
 /**
  * Carries the operations of one turn out in one transaction, together with the leases for the pulls that wait.
  *
- * If the transaction fails, each operation is tried again by itself, so that only the guilty one fails, and the leases
- * after them; unless another connection held the file locked, which is nobody's guilt and would only be met again.
+ * If the transaction fails, each operation is tried again by itself, so that only the guilty one fails, and after them
+ * the leases for each source; unless another connection held the file locked, which is nobody's guilt and would only be
+ * met again.
  * Nothing in memory depends on a transaction that may still roll back: see `Operation.committed`.
  */
 import { PosthornError } from '../../../errors.ts'
-import type { CallResult, WireError } from '../protocol.ts'
+import type { CallResult, SurplusPartitions, WireError } from '../protocol.ts'
 import type { PlannedGrant } from '../store/delivery/leases.ts'
 import { describeFailure } from '../store/file/failure.ts'
 import type { Store } from '../store/store.ts'
@@ -21,6 +22,7 @@ export interface Outcome {
   /** Results that may be told only once the file is on stable storage. */
   readonly unsynced: CallResult[]
   readonly plans: Map<OpenSource, readonly PlannedGrant[]>
+  readonly surplus: SurplusPartitions[]
   /** Why an operation that nobody waits for failed. */
   trouble?: WireError
 }
@@ -39,12 +41,12 @@ export class GroupCommit {
   }
 
   carryOut(operations: readonly Operation[], nowMs: number): Outcome {
-    const outcome: Outcome = { results: [], unsynced: [], plans: new Map() }
+    const outcome: Outcome = { results: [], unsynced: [], plans: new Map(), surplus: [] }
     const transactional = operations.filter((operation) => operation.transactional)
     for (const operation of operations) if (!operation.transactional) this.#runAlone(operation, outcome)
     try {
       if (transactional.length === 0 && !this.#hasWork(nowMs)) return outcome
-      this.#commit(transactional, true, outcome, nowMs)
+      this.#commit(transactional, this.#sources.all(), outcome, nowMs)
     } catch (error) {
       this.#commitSingly(transactional, outcome, this.#describe(error), nowMs)
     }
@@ -65,34 +67,44 @@ export class GroupCommit {
     }
   }
 
-  #commit(operations: readonly Operation[], granting: boolean, outcome: Outcome, nowMs: number): void {
+  #commit(operations: readonly Operation[], granting: Iterable<OpenSource>, outcome: Outcome, nowMs: number): void {
     const { results, granted } = this.#store.connection.write(() => ({
       results: operations.map(run),
-      granted: granting ? this.#grants.grant(nowMs) : undefined,
+      granted: this.#grants.grant(granting, nowMs),
     }))
     for (const [index, { durable }] of operations.entries()) {
       const answers = durable ? outcome.unsynced : outcome.results
       answers.push(...results[index]!)
     }
-    for (const [source, plan] of granted?.plans ?? []) outcome.plans.set(source, plan)
-    for (const source of granted?.orphaned ?? []) this.#sources.failOrphaned(source)
+    for (const [source, plan] of granted.plans) outcome.plans.set(source, plan)
+    outcome.surplus.push(...granted.surplus)
+    for (const source of granted.orphaned) this.#sources.failOrphaned(source)
     for (const operation of operations) operation.committed?.()
-    if (granted?.gaveUp || operations.some((operation) => operation.concernsOthers())) this.#wake.others()
+    if (granted.gaveUp || operations.some((operation) => operation.concernsOthers())) this.#wake.others()
   }
 
   #commitSingly(operations: readonly Operation[], outcome: Outcome, error: PosthornError, nowMs: number): void {
     const lockedOut = error.code === 'POSTHORN_STORAGE_BUSY'
     for (const operation of operations) {
-      const failure = lockedOut ? error : this.#attempt([operation], false, outcome, nowMs)
+      const failure = lockedOut ? error : this.#attempt([operation], [], outcome, nowMs)
       if (failure) this.#failed(operation, failure, outcome)
     }
-    const failure = lockedOut ? error : this.#attempt([], true, outcome, nowMs)
-    if (failure) this.#sources.failWaiting(failure)
+    if (lockedOut) this.#sources.failWaiting(error)
+    else this.#grantSingly(outcome, nowMs)
+  }
+
+  #grantSingly(outcome: Outcome, nowMs: number): void {
+    let lockedOut: PosthornError | undefined
+    for (const source of this.#sources.all()) {
+      const failure = lockedOut ?? this.#attempt([], [source], outcome, nowMs)
+      if (failure) this.#sources.fail(source, failure)
+      if (failure?.code === 'POSTHORN_STORAGE_BUSY') lockedOut = failure
+    }
   }
 
   #attempt(
     operations: readonly Operation[],
-    granting: boolean,
+    granting: Iterable<OpenSource>,
     outcome: Outcome,
     nowMs: number,
   ): PosthornError | undefined {

@@ -200,7 +200,8 @@ export class Housekeeping {
   #look(): void {
     const nowMs = this.#clock.now()
     const changed = this.#changed()
-    if (changed || this.#unfinished || this.#nextMs(nowMs) <= nowMs || nowMs >= this.#retentionAtMs) this.#onAlarm()
+    const askedFor = changed || this.#unfinished || this.#sources.anyCrowded()
+    if (askedFor || this.#nextMs(nowMs) <= nowMs || nowMs >= this.#retentionAtMs) this.#onAlarm()
     else {
       this.#noticeStall(nowMs)
       this.setAlarm(false)

@@ -184,8 +184,11 @@ export class Operations {
     const fenced: LeaseId[] = []
     for (const settlement of settlements) {
       const outcome = this.#store.settling.settle(source, this.#session.id, settlement, nowMs)
-      if (outcome === 'fenced' && !this.#cancelNotices.hasEnded(settlement.lease)) fenced.push(settlement.lease)
       if (outcome !== 'open') ended.push(settlement.lease)
+      if (outcome !== 'fenced') continue
+      const partition = this.#cancelNotices.endedIn(settlement.lease)
+      if (partition === undefined) fenced.push(settlement.lease)
+      else this.#store.settling.settleRest(source.subscriptionId, partition, settlement, nowMs)
     }
     if (source.kind === 'queue') this.#store.retention.trimQueue(source.topicId, source.subscriptionId)
     return fenced
@@ -221,12 +224,15 @@ export class Operations {
           leases: new Set(),
           announced: new Set(),
           ordered: false,
+          crowded: false,
+          surplusToldAtMs: Number.NEGATIVE_INFINITY,
           breaker: undefined,
           pull: undefined,
           closing: false,
         })
       },
-      concernsOthers: () => false,
+      // Of an ordered subscription: they own more than their share now.
+      concernsOthers: () => true,
     }
   }
 

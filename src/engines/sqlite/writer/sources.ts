@@ -19,6 +19,9 @@ export interface OpenSource extends SourceRow, SubscriptionRef {
   readonly announced: Set<number>
   /** As it was when it was last looked at. */
   ordered: boolean
+  /** It owned partitions beyond its share when it was last looked at, and when it was last told so (`Clock.elapsedMs`). */
+  crowded: boolean
+  surplusToldAtMs: number
   /** What it last said of its breaker; undefined while that is closed. */
   breaker: BreakerReport | undefined
   /** The pull that waits, if any. */
@@ -67,6 +70,11 @@ export class Sources {
 
   anyWaiting(): boolean {
     for (const source of this.#open.values()) if (source.pull) return true
+    return false
+  }
+
+  anyCrowded(): boolean {
+    for (const source of this.#open.values()) if (source.crowded) return true
     return false
   }
 

@@ -82,7 +82,7 @@ export class Writer {
     this.#wake = new Wake(store.connection.realFile, () => {
       if (this.#sources.anyWaiting() || !clock.real) onAlarm()
     })
-    const grants = new Grants(store, this.#sources, this.#session)
+    const grants = new Grants(store, this.#sources, this.#session, clock)
     this.#groupCommit = new GroupCommit(store, this.#sources, grants, this.#wake)
   }
 
@@ -106,7 +106,7 @@ export class Writer {
     if (closing && !this.#closed) this.#close(closing.call)
   }
 
-  #finish({ results, unsynced, plans, trouble }: Outcome, lost: LostLeases | undefined, nowMs: number): void {
+  #finish({ results, unsynced, plans, surplus, trouble }: Outcome, lost: LostLeases | undefined, nowMs: number): void {
     const delivered: Delivered = { grants: [], damaged: [], again: false }
     for (const [source, plan] of plans) this.#deliver(source, plan, delivered, nowMs)
     const { grants, damaged, again } = delivered
@@ -118,6 +118,7 @@ export class Writer {
       grants,
       damaged,
       ...(cancelled.length > 0 && { cancelled }),
+      ...(surplus.length > 0 && { surplus }),
       ...this.#shipments.take(this.#sources.size),
       ...(lost && { lost }),
       ...(trouble && { trouble }),
@@ -150,9 +151,9 @@ export class Writer {
   }
 
   #say(turn: Turn): void {
-    const { results, grants, damaged, cancelled, forget, lost, trouble, alarmAtMs } = turn
+    const { results, grants, damaged, cancelled, surplus, forget, lost, trouble, alarmAtMs } = turn
     const silent = results.length + grants.length + damaged.length + forget.length === 0
-    if (!silent || cancelled || lost || trouble || alarmAtMs !== undefined) this.#post(turn)
+    if (!silent || cancelled || surplus || lost || trouble || alarmAtMs !== undefined) this.#post(turn)
   }
 
   // After what need not wait for the disk has been said. Returns whether the thread goes on.

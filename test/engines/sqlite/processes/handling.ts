@@ -14,6 +14,7 @@ const source = await engine.openSource({
   handlerTimeoutMs: 60_000,
   limits: [],
   onCancelled() {},
+  onSurplus() {},
   onLeasesLost() {},
   onDamage() {},
 })

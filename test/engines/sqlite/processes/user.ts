@@ -41,6 +41,7 @@ async function consume(engine: Engine): Promise<void> {
     handlerTimeoutMs: task.handlerTimeoutMs,
     limits: [],
     onCancelled() {},
+    onSurplus() {},
     onLeasesLost: (_, reason) => report({ kind: 'lost', reason }),
     onDamage() {},
   })

@@ -7,6 +7,12 @@ import { SettledBits } from './settled-bits.ts'
 
 const BATCHES_PER_GRANT_MAX = 256
 
+interface FreshRange {
+  readonly from: number
+  readonly to: number
+  readonly bytes: number
+}
+
 /** What a pull asks for, and in whose name. */
 export interface Demand {
   readonly source: SourceRow
@@ -97,33 +103,35 @@ export class Leasing {
 
   /** Hands out the next `limit` new messages of a partition at most, and says how many. */
   fresh(demand: Demand, fresh: FreshPartition, limit: number, allowance: Allowance): number {
-    const { partition } = fresh
+    const { partition, head } = fresh
     const { subscriptionId, topicId } = demand.source
-    const { from, to, bytes } = this.#measure(topicId, fresh, limit, allowance.bytes)
-    this.#subscriptions.moveCursor(subscriptionId, partition, to)
-    if (from === to) return 0
-    const cancelled = this.#cancelled.cancelled(subscriptionId, partition, from, to)
-    if (cancelled.length > 0) return this.#freshBut(cancelled, demand, fresh, { from, to, bytes }, limit, allowance)
-    const lease = this.rows.insertFresh(subscriptionId, partition, from, to, demand.sessionId)
-    allowance.spend({ ...plain, lease, partition, ranges: [[from, to]] }, to - from, bytes)
-    return to - from
+    let { cursor } = fresh
+    let granted = 0
+    // What is wholly cancelled is passed over at once, or a pull could be left with nothing though there is something.
+    while (granted === 0 && cursor < head) {
+      const range = this.#measure(topicId, { partition, cursor, head }, limit, allowance.bytes)
+      granted = this.#leaseOpen(demand, partition, range, allowance)
+      cursor = range.to
+      if (granted === 0 && cursor < head) cursor = this.#cancelled.endOfRun(subscriptionId, partition, cursor - 1)
+    }
+    this.#subscriptions.moveCursor(subscriptionId, partition, cursor)
+    return granted
   }
 
-  // What is wholly cancelled is passed over at once, or a pull could be left with nothing though there is something.
-  #freshBut(
-    cancelled: readonly number[],
-    demand: Demand,
-    fresh: FreshPartition,
-    { from, to, bytes }: { from: number; to: number; bytes: number },
-    limit: number,
-    allowance: Allowance,
-  ): number {
+  // Leases what is not cancelled of a range, and says how many messages that is.
+  #leaseOpen(demand: Demand, partition: number, { from, to, bytes }: FreshRange, allowance: Allowance): number {
+    if (from === to) return 0
     const { subscriptionId } = demand.source
-    const { partition } = fresh
+    const cancelled = this.#cancelled.cancelled(subscriptionId, partition, from, to)
+    if (cancelled.length === 0) {
+      const lease = this.rows.insertFresh(subscriptionId, partition, from, to, demand.sessionId)
+      allowance.spend({ ...plain, lease, partition, ranges: [[from, to]] }, to - from, bytes)
+      return to - from
+    }
     const bits = new SettledBits(from, to, null)
     for (const offset of cancelled) bits.settle(offset)
     const open = bits.trimmed()
-    if (open.open === 0) return to < fresh.head ? this.fresh(demand, { ...fresh, cursor: to }, limit, allowance) : 0
+    if (open.open === 0) return 0
     const row = { subscriptionId, partition, crashes: 0 }
     const lease = this.rows.insertPart(row, open, { sessionId: demand.sessionId, isolated: false })
     allowance.spend({ ...plain, lease, partition, ranges: open.openRanges() }, open.open, bytes)
@@ -137,7 +145,7 @@ export class Leasing {
   }
 
   // How far a fresh range reaches: whole batches while the limits allow, or else a part of the first.
-  #measure(topicId: number, { partition, cursor, head }: FreshPartition, limit: number, bytesMax: number) {
+  #measure(topicId: number, { partition, cursor, head }: FreshPartition, limit: number, bytesMax: number): FreshRange {
     const places = this.#log.findBatches(topicId, partition, cursor, Math.min(limit, BATCHES_PER_GRANT_MAX))
     // What lies between was purged, or deleted unread because the topic says so.
     if (!places[0]) return { from: head, to: head, bytes: 0 }

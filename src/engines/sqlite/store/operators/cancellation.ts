@@ -20,6 +20,7 @@ import type { MessagePosition, MessageSearch, SearchProgress } from './message-s
 /** That a message which a session holds was cancelled. */
 export interface CancelNotice {
   readonly lease: LeaseId
+  readonly partition: number
   readonly offset: number
   /** Nothing else was left of the lease, which is gone. */
   readonly ended: 0 | 1
@@ -51,6 +52,11 @@ export class CancelledOffsets {
   cancelled(subscriptionId: number, partition: number, from: number, to: number): number[] {
     const rows = this.#statements.all<{ offset: number }>(sql.CANCELLED_OFFSETS, subscriptionId, partition, from, to)
     return rows.map((row) => row.offset)
+  }
+
+  /** `offset` is cancelled: the first one after it that is not. */
+  endOfRun(subscriptionId: number, partition: number, offset: number): number {
+    return this.#statements.get<{ end: number }>(sql.END_OF_CANCELLED_RUN, subscriptionId, partition, offset)!.end
   }
 }
 
@@ -103,9 +109,9 @@ export class Cancellation {
     this.#statements.run(sql.DELETE_NOTICES, sessionId)
   }
 
-  /** Whether a notice waits that says that the lease ended. */
-  isEnded(sessionId: number, lease: LeaseId): boolean {
-    return this.#statements.get(sql.FIND_END_NOTICE, sessionId, lease) !== undefined
+  /** The partition of a lease of which a notice waits that says that it ended. */
+  endedIn(sessionId: number, lease: LeaseId): number | undefined {
+    return this.#statements.get<{ partition: number }>(sql.FIND_END_NOTICE, sessionId, lease)?.partition
   }
 
   #stop(topic: TopicRow, position: MessagePosition, own: number, nowMs: number) {
@@ -126,7 +132,7 @@ export class Cancellation {
       this.#stopRows(subscriptionId, position, stopped, nowMs)
       for (const { sessionId, ...notice } of stopped.notices) {
         if (sessionId === own) notices.push(notice)
-        else this.#statements.run(sql.INSERT_NOTICE, sessionId, notice.lease, offset, notice.ended)
+        else this.#statements.run(sql.INSERT_NOTICE, sessionId, notice.lease, partition, offset, notice.ended)
       }
       if (stopped.notices.length > 0) running++
       else if (stopped.waiting) waiting++
@@ -144,7 +150,7 @@ export class Cancellation {
       if (!bits.settle(offset)) continue
       const ended = this.#leases.update(row, bits) ? 0 : 1
       if (row.sessionId === null) stopped.waiting = true
-      else stopped.notices.push({ sessionId: row.sessionId, lease: row.leaseId, offset, ended })
+      else stopped.notices.push({ sessionId: row.sessionId, lease: row.leaseId, partition, offset, ended })
     }
   }
 
@@ -158,7 +164,7 @@ export class Cancellation {
     for (const row of rows) {
       this.#exceptions.settleForGood(row, nowMs)
       if (row.sessionId === null) stopped.waiting = true
-      else stopped.notices.push({ sessionId: row.sessionId, lease: row.leaseId, offset, ended: 1 })
+      else stopped.notices.push({ sessionId: row.sessionId, lease: row.leaseId, partition, offset, ended: 1 })
     }
   }
 }

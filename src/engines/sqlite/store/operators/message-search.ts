@@ -69,8 +69,11 @@ export class MessageSearch {
   }
 
   #redriven({ topicId }: TopicRow, id: string): DatedPosition | undefined {
-    const rows = this.#statements.all<MessagePosition & { time: string }>(sql.REDRIVEN_WITH_ID, topicId, id)
-    const found = rows.map(({ partition, offset, time }) => ({ partition, offset, timeMs: Date.parse(time) }))
+    const rows = this.#statements.all<MessagePosition & { event: string }>(sql.REDRIVEN_WITH_ID, topicId, id)
+    const found = rows.map(({ event, ...position }) => {
+      const { time } = JSON.parse(event) as { time: string }
+      return { ...position, timeMs: Date.parse(time) }
+    })
     return found.reduce<DatedPosition | undefined>(youngerOf, undefined)
   }
 

@@ -56,8 +56,8 @@ export class Ownership {
     return holding.surplus.length > 0 || this.#takable(owner, holding).length > 0
   }
 
-  hasSurplus(owner: Owner): boolean {
-    return this.#holding(owner).surplus.length > 0
+  surplus(owner: Owner): readonly number[] {
+    return this.#holding(owner).surplus
   }
 
   /** Gives surplus partitions up, as far as nothing of them is held, and takes free ones. */

@@ -221,14 +221,17 @@ export class Exceptions {
 
   /** Deletes some or all. Keys that they blocked go on. */
   deleteDeadLetters(subscriptionId: number, ids: readonly number[] | undefined, nowMs: number): number {
-    const wanted = ids && new Set(ids)
-    const all = this.#statements.all<DeadLetterRow>(sql.BLOCKING_DEAD_LETTERS, subscriptionId)
-    const blocking = all.filter(({ id }) => !wanted || wanted.has(id))
+    const blocking = this.#blockedBy(subscriptionId, ids)
     const deleted = this.#deleteDeadLetters(subscriptionId, ids)
     for (const { partition, key } of blocking) {
       if (key !== null) this.#chains.advance({ subscriptionId, partition, key }, nowMs)
     }
     return deleted
+  }
+
+  #blockedBy(subscriptionId: number, ids: readonly number[] | undefined): Pick<DeadLetterRow, 'partition' | 'key'>[] {
+    if (!ids) return this.#statements.all(sql.BLOCKING_DEAD_LETTERS, subscriptionId)
+    return ids.flatMap((id) => this.#statements.all(sql.FIND_BLOCKING_DEAD_LETTER, subscriptionId, id))
   }
 
   #deleteDeadLetters(subscriptionId: number, ids: readonly number[] | undefined): number {
@@ -251,6 +254,7 @@ export class Exceptions {
       JSON.stringify(row.failures),
       row.event ?? null,
       key,
+      row.event ? idOf(row.event) : null,
       row.parked,
     )
   }
@@ -281,6 +285,11 @@ interface NewRow {
   readonly attempt: number
   readonly failures: readonly Failure[]
   readonly event?: string | null
+}
+
+// SQLite's own JSON functions refuse what is nested deeply.
+function idOf(event: string): string {
+  return (JSON.parse(event) as { id: string }).id
 }
 
 /** Without a key there is nothing to block. */

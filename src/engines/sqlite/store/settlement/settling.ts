@@ -34,9 +34,14 @@ export class Settling {
     const outcome = row
       ? this.#settleRange(source, row, settlement, nowMs)
       : this.#settleRetry(source, retry!, settlement, nowMs)
-    if (settlement.stepped) this.#steps.forget(place.subscriptionId, place.partition, settlement.stepped)
-    this.#free(place, settlement.freed, nowMs)
+    this.settleRest(place.subscriptionId, place.partition, settlement, nowMs)
     return outcome
+  }
+
+  /** What a settlement says beside of what became of messages, which is true even if a cancellation ended its lease. */
+  settleRest(subscriptionId: number, partition: number, { freed, stepped }: Settlement, nowMs: number): void {
+    if (stepped) this.#steps.forget(subscriptionId, partition, stepped)
+    for (const key of freed ?? []) this.#chains.advance({ subscriptionId, partition, key }, nowMs)
   }
 
   /** Settles offsets that cannot be read as dead letters without content. */
@@ -52,10 +57,6 @@ export class Settling {
     const exceptions: SettledException[] = []
     for (let offset = from; offset < to; offset++) exceptions.push({ offset, kind: 'dead', reason: 'damaged', failure })
     this.settle(source, sessionId, { lease, acked: [], exceptions }, nowMs)
-  }
-
-  #free({ subscriptionId, partition }: LeaseRow | RetryRow, keys: readonly string[] | undefined, nowMs: number): void {
-    for (const key of keys ?? []) this.#chains.advance({ subscriptionId, partition, key }, nowMs)
   }
 
   #settleRange(source: SourceRow, row: LeaseRow, settlement: Settlement, nowMs: number): SettleOutcome {
