@@ -1,7 +1,7 @@
 /** All subscriptions in one process. They could as well be five programs, deployed and scaled one by one. */
 import { constants, setPriority } from 'node:os'
 import { connect } from 'posthorn'
-import { createAccounts } from './accounts.ts'
+import { Accounts } from './accounts.ts'
 import { argumentAfter, reportReady, whenAskedToStop } from './child.ts'
 import { closeEmail } from './services/email.ts'
 import { subscribeAccountStatus } from './subscriptions/account-status.ts'
@@ -12,14 +12,14 @@ import { subscribeWelcomeEmail } from './subscriptions/welcome-email.ts'
 
 const file = argumentAfter('--file')
 const post = await connect(`sqlite:${file}`)
-createAccounts(file)
+const accounts = new Accounts(file)
 
 const subscriptions = [
   subscribeWelcomeEmail(post),
   subscribeFraudCheck(post),
   subscribeCreateCustomer(post),
   subscribeNotifySlack(post),
-  subscribeAccountStatus(post),
+  subscribeAccountStatus(post, accounts),
 ]
 
 // From here on every sign-up reaches all of them.
@@ -33,5 +33,6 @@ reportReady({})
 
 whenAskedToStop(async () => {
   await post.close()
+  accounts.close()
   closeEmail()
 })
