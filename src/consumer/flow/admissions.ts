@@ -5,9 +5,8 @@
  * asked again after 100 ms, doubling to 5 s); stopped, which is final: closing the source frees all places. What a
  * failed call should have told goes with the next one.
  *
- * A permission may be used from the moment on that the engine meant, at the latest: as long after the answer came as it
- * said after the call. It lapses `graceMs` after the moment that it meant at the earliest: as long after the call was
- * sent. So what the way took makes it shorter and never lets a message start too early or too late.
+ * All times of an answer count from the call, the way to the engine and the wait there included. A permission lapses
+ * `graceMs` after its time, so that what comes too late starts no message too late.
  */
 import type { Admission, AdmissionDemand, Buckets, Source } from '../../engine.ts'
 import { type Clock, pause } from '../../environment/index.ts'
@@ -94,10 +93,9 @@ export class Admissions {
 
   #answer({ bucket, starts }: Demand, admission: Admission | undefined, sentMs: number): void {
     const { startsInMs, againInMs } = admission ?? { startsInMs: [], againInMs: 0 }
-    const nowMs = this.#clock.elapsedMs()
-    const permissions = startsInMs.map((inMs) => ({ fromMs: nowMs + inMs, untilMs: sentMs + inMs + this.#graceMs }))
+    const permissions = startsInMs.map((inMs) => ({ fromMs: sentMs + inMs, untilMs: sentMs + inMs + this.#graceMs }))
     bucket.admit(permissions)
     const refused = startsInMs.length < starts
-    bucket.againAtMs = refused ? nowMs + Math.max(AGAIN_MS_MIN, againInMs) : Number.NEGATIVE_INFINITY
+    bucket.againAtMs = refused ? sentMs + Math.max(AGAIN_MS_MIN, againInMs) : Number.NEGATIVE_INFINITY
   }
 }
