@@ -149,13 +149,20 @@ export class OrderedEngine extends FakeSource {
 
   #dueGrant(): Grant | undefined {
     if (this.#returned.length > 0) return undefined
-    const due = [...this.rows.values()].filter((row) => !row.leased && row.dueAtMs <= this.#clock.now())
+    const due = [...this.rows.values()].filter((row) => this.#isGrantable(row))
     const [row] = due.sort((one, other) => one.offset - other.offset)
     if (row === undefined) return undefined
     const isolated = row.crashes >= ISOLATED_FROM
     if (isolated && this.#suspectIsOut()) return undefined
     row.leased = true
     return this.#grant([row.offset], { crashes: row.crashes, isolated, row })
+  }
+
+  // What came back out of somebody's hands may be due while one before it in its chain is not any more.
+  #isGrantable({ key, offset, leased, dueAtMs }: Row): boolean {
+    const nowMs = this.#clock.now()
+    const waits = this.#chain(key).some((row) => row.offset < offset && !row.leased && row.dueAtMs > nowMs)
+    return !leased && dueAtMs <= nowMs && !waits
   }
 
   #freshGrant(messagesMax: number): Grant | undefined {
