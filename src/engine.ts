@@ -23,19 +23,20 @@
  *
  * **Order.** A partition of an ordered subscription is *owned* by one source at a time, which alone is granted messages
  * of it. A source that closes, or whose session is lost, stops owning. The partitions of each lane are divided evenly
- * among the open sources, those opened first taking what is left over; a source that owns more than its share is granted
- * nothing more from the partitions beyond it, is asked to release what it has not begun of them (`onSurplus`), and
- * gives each up once it holds no lease there. A partition is taken only while nobody holds a lease in it. From an owned partition returned
- * ranges come first, in offset order, and nothing else of the partition before them; one that cannot be granted now
- * (a suspect, while another is out) holds back everything behind it. Grants of one pull are in the order in which their messages are to be
- * handled. The engine does not look at keys on this way: the owner runs one message of a key at a time, begins none
- * before the settlement of the one before is recorded, and *sets aside* what follows a failed one (`retry` and `park`,
- * with the key). Messages set aside form a chain for each key, in offset order, of which only the first becomes due;
- * when it is settled for good (or skipped by an operator, if it is a dead letter that blocks its key), the next ones do. `Grant.takeover` tells a new owner
- * which keys have a chain; the first of each chain that is merely parked is due from then on.
+ * among the open sources, those opened first taking what is left over; a source that owns more than its share is
+ * granted nothing more from the partitions beyond it, is asked to release what it has not begun of them (`onSurplus`),
+ * and gives each up once it holds no lease there. A partition is taken only while nobody holds a lease in it. From an
+ * owned partition returned ranges come first, in offset order, and nothing else of the partition before them; one that
+ * cannot be granted now (a suspect, while another is out) holds back everything behind it. Grants of one pull are in
+ * the order in which their messages are to be handled. The engine does not look at keys on this way: the owner runs one
+ * message of a key at a time, begins none before the settlement of the one before is recorded, and *sets aside* what
+ * follows a failed one (`retry` and `park`, with the key). Messages set aside form a chain for each key, in offset
+ * order, of which only the first becomes due; when it is settled for good (or skipped by an operator, if it is a dead
+ * letter that blocks its key), the next ones do. `Grant.takeover` tells a new owner which keys have a chain; the first
+ * of each chain that is merely parked is due from then on.
  *
- * **Set aside** are messages that wait outside of the log: for their next attempt, for their key, or for a limit. Once a
- * subscription has `maxParked` of them, it is granted no new messages until there are fewer.
+ * **Set aside** are messages that wait outside of the log: for their next attempt, for their key, or for a limit. Once
+ * a subscription has `maxParked` of them, it is granted no new messages until there are fewer.
  *
  * **Time** comes from the environment's clock. With a clock that is not real, the engine acts on due times, expiries
  * and lost sessions when that clock moves, and renews its session by that clock too.
@@ -75,8 +76,8 @@ export interface Engine {
 
   /**
    * Makes the subscription exist. Idempotent: an existing one keeps its position, takes over `maxCrashes`, `ordered`
-   * and `maxParked`. The topic must exist. A new one starts where `start` says; with `start` undefined, at `latest`, or at `earliest` when the
-   * topic has never had a subscription.
+   * and `maxParked`. The topic must exist. A new one starts where `start` says; with `start` undefined, at `latest`, or
+   * at `earliest` when the topic has never had a subscription.
    */
   ensureSubscription(config: SubscriptionConfig): Promise<void>
 
@@ -177,8 +178,9 @@ export interface NewMessage {
 
 /**
  * The lanes of a topic. Each has partitions of its own, as many as the topic has: normal ones are numbered from 0, high
- * and low ones after them, and come into being with the first message of that priority. New messages are granted by weight:
- * of 21 while all three lanes have some, about 16 are high, 4 normal and 1 low; what one does not need goes to the others.
+ * and low ones after them, and come into being with the first message of that priority. New messages are granted by
+ * weight: of 21 while all three lanes have some, about 16 are high, 4 normal and 1 low; what one does not need goes to
+ * the others.
  */
 export type Priority = 'high' | 'normal' | 'low'
 
@@ -221,9 +223,9 @@ export type Limit = RateLimit | InFlightLimit
 
 /**
  * In no stretch of `perMs` do more than `limit` messages of a bucket start, `burst` of them at once at most. A token
- * bucket of `burst` tokens, refilled every `(perMs + graceMs) / (limit - burst + 1)` ms: slow enough that a full bucket and what is
- * refilled meanwhile stay within the limit, even when each start comes up to `graceMs` late. A source that is later
- * than that lets the permission lapse.
+ * bucket of `burst` tokens, refilled every `(perMs + graceMs) / (limit - burst + 1)` ms: slow enough that a full bucket
+ * and what is refilled meanwhile stay within the limit, even when each start comes up to `graceMs` late. A source that
+ * is later than that lets the permission lapse.
  */
 export interface RateLimit {
   readonly kind: 'rate'
@@ -277,6 +279,13 @@ export interface BreakerReport {
 
 export interface Source {
   /**
+   * Until when nobody else can have what is leased, in milliseconds since the epoch, as far as is known at this moment: it
+   * rises with each renewal of the session. From then on no message is to be begun, until either it has risen, or the
+   * leases are said to be lost; it does not rise for leases that are lost before that is said.
+   */
+  readonly leasedUntilMs: number
+
+  /**
    * Resolves with at least one grant as soon as there is something to deliver and the subscription is not paused;
    * with none when `signal` aborts or the source closes. One call at a time. Takes no more than `messagesMax`
    * messages in all, and stops granting beyond about `bytesMax` bytes of stored messages (one is always granted).
@@ -294,8 +303,9 @@ export interface Source {
 
   /**
    * Asks whether messages may start, within the limits of the subscription over all processes; one answer for each
-   * demand, in order. What was admitted by a limit of messages in flight holds its place until it is reported as finished, until
-   * the source closes, or its session is lost. Places that are reported are free before the demands are looked at.
+   * demand, in order. What was admitted by a limit of messages in flight holds its place until it is reported as
+   * finished, until the source closes, or its session is lost. Places that are reported are free before the demands are
+   * looked at.
    */
   admit(demands: readonly AdmissionDemand[], finished: readonly FinishedMessages[]): Promise<readonly Admission[]>
 
@@ -306,9 +316,11 @@ export interface Source {
   steps(lease: LeaseId, offset: number): Promise<ReadonlyMap<string, string>>
 
   /**
-   * Keeps the result of a step of a leased message, on stable storage, until the message is acknowledged, in place of an
-   * earlier result of the same name. Rejects with POSTHORN_LEASE_LOST and keeps nothing when the lease is not this
-   * source's any more.
+   * Keeps the result of a step of a leased message, on stable storage, until the message is acknowledged, in place of
+   * an earlier result of the same name. So it does for a message that failed under the lease (`retry`), until its next
+   * attempt is granted or it is taken from its wait by an operator: nobody else can have run the step meanwhile. A
+   * result that begins with `{"problem":` tells why there is none; a redrive forgets it. Rejects with
+   * POSTHORN_LEASE_LOST and keeps nothing when the lease is not this source's any more, or the source is closed.
    */
   recordStep(lease: LeaseId, offset: number, name: string, result: string): Promise<void>
 
@@ -337,7 +349,10 @@ export interface Grant {
   readonly attempt: number
   /** The grant holds one message that was set aside before. */
   readonly setAside: boolean
-  /** The partition of an ordered subscription is this source's with this grant: the chains of keys that are in the store. */
+  /**
+   * The partition of an ordered subscription is this source's with this grant: the chains of keys that are in the
+   * store.
+   */
   readonly takeover?: readonly KeyChain[]
   /** Sessions lost while these messages were leased, since their last failure: the same for all of the grant. */
   readonly crashes: number
@@ -394,7 +409,10 @@ export interface Settlement {
   readonly exceptions: readonly SettledException[]
   /** Of the acknowledged offsets, those that have recorded steps, which are forgotten. */
   readonly stepped?: readonly number[]
-  /** Keys whose chains, in the partition of the lease, wait until they are `freed`: the first of each is due now. */
+  /**
+   * Keys whose chains, in the partition of the lease, wait until they are `freed`: the first of each is due now. Said
+   * also under a lease that has just ended because the last of its messages was cancelled.
+   */
   readonly freed?: readonly string[]
 }
 
@@ -418,8 +436,8 @@ export type SettledException =
       readonly blocks?: boolean
     }
   /**
-   * Set aside with nothing counted, to be delivered as the same attempt. Until a time; or behind what its key has in the
-   * store (`chain`: due at once if that is nothing); or until a settlement names the key in `freed`.
+   * Set aside with nothing counted, to be delivered as the same attempt. Until a time; or behind what its key has in
+   * the store (`chain`: due at once if that is nothing); or until a settlement names the key in `freed`.
    */
   | {
       readonly offset: number
@@ -445,30 +463,33 @@ export interface EngineAdmin {
   deadLetters(subscription: SubscriptionRef, options: DeadLetterQuery): Promise<readonly DeadLetter[]>
   /**
    * Puts dead letters back for delivery as new first attempts. Returns how many. One that blocks its key goes before
-   * what was set aside behind it.
+   * what was set aside behind it. Results of their steps stay, but for those that say what was wrong with them.
    */
   redrive(subscription: SubscriptionRef, options: RedriveOptions): Promise<number>
-  /** Deletes dead letters. Returns how many. Keys that they block go on with what was set aside. */
+  /**
+   * Deletes dead letters, with the results of steps of messages that are nowhere else under way. Returns how many. Keys
+   * that they block go on with what was set aside.
+   */
   deleteDeadLetters(subscription: SubscriptionRef, ids?: readonly number[]): Promise<number>
   /**
    * Delivers again everything from `position` on and nothing before it that was not already under way: leases and
    * retries at or after the position are taken back (their settlements are fenced), those before it stay. Dead letters
-   * from there on block their key no longer.
+   * from there on block their key no longer. What was neither under way nor a dead letter has no results of steps then.
    */
   seek(subscription: SubscriptionRef, position: StartPosition): Promise<void>
   /**
-   * Stops the message with this id, for all subscriptions of the topic: before it is due, while it waits, or while a handler runs (whose source is
-   * told by `onCancelled`). It is not delivered again, and becomes no dead letter. What is settled already is not touched.
-   * A message that was stopped anywhere stays cancelled, for replays and later subscriptions too, as long as the log
-   * keeps it. Of several with this id (the deduplication window of one was over when the next was published) one is
-   * meant: one that is not due yet, or else the youngest.
+   * Stops the message with this id, for all subscriptions of the topic: before it is due, while it waits, or while a
+   * handler runs (whose source is told by `onCancelled`). It is not delivered again, and becomes no dead letter. What
+   * is settled already is not touched. A message that was stopped anywhere stays cancelled, for replays and later
+   * subscriptions too, as long as the log keeps it. Of several with this id (the deduplication window of one was over
+   * when the next was published) one is meant: one that is not due yet, or else the youngest.
    */
   cancel(topic: string, id: string): Promise<CancelOutcome>
   pause(subscription: SubscriptionRef): Promise<void>
   resume(subscription: SubscriptionRef): Promise<void>
   /**
    * Deletes all messages of a topic, delivered or not, delayed ones too, and forgets the ids that publishers gave.
-   * Dead letters stay. Returns how many messages.
+   * Dead letters stay, with the results of their steps. Returns how many messages.
    */
   purge(topic: string): Promise<number>
   /**

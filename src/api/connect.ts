@@ -1,3 +1,4 @@
+import { constants } from 'node:os'
 import { loadEngine } from '../engines/index.ts'
 import { type Environment, guardedLogger, systemEnvironment } from '../environment/index.ts'
 import { checkText } from '../message/attributes.ts'
@@ -75,11 +76,16 @@ function readSettings(options: ConnectOptions): PostSettings {
   }
 }
 
+const uncatchable: readonly unknown[] = ['SIGKILL', 'SIGSTOP']
+
 function readSignals(given: boolean | readonly NodeJS.Signals[]): readonly NodeJS.Signals[] {
   if (typeof given === 'boolean') return given ? ['SIGTERM', 'SIGINT'] : []
-  if (Array.isArray(given) && given.every((signal) => typeof signal === 'string' && signal.startsWith('SIG')))
-    return given
-  throw invalidOption('closeOnSignals', `it is ${describe(given)}; expected true, false or an array of signal names`)
+  if (!Array.isArray(given)) {
+    throw invalidOption('closeOnSignals', `it is ${describe(given)}; expected true, false or an array of signal names`)
+  }
+  const wrong = given.find((signal) => !Object.hasOwn(constants.signals, signal) || uncatchable.includes(signal))
+  if (wrong === undefined) return given
+  throw invalidOption('closeOnSignals', `it holds ${describe(wrong)}, which is no signal that a process can catch`)
 }
 
 function readEnvironment({ environment = {} }: ConnectOptions): Environment {

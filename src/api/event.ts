@@ -19,8 +19,10 @@ export type Handler<Output> = (event: DeliveredEvent<Serialized<Output>>, contex
 export interface TransactionalContext extends Omit<DeliveryContext, 'step'> {
   /**
    * The connection of Posthorn's own on which the transaction is open that the acknowledgement will be part of. Of use
-   * only until the handler ends. It is typed for `sqlite:`, the one engine that has such handlers; an engine with another
-   * kind of transaction will have a value of its own for the option `transactional`, and the type that goes with it.
+   * only until the handler ends: then it, and the statements that it prepared, throw POSTHORN_INVALID_TRANSACTION. It
+   * stands in for the connection: `backup()` of node:sqlite, which needs the connection itself, ends the process. It is
+   * typed for `sqlite:`, the one engine that has such handlers; an engine with another kind of transaction will have a
+   * value of its own for the option `transactional`, and the type that goes with it.
    */
   readonly tx: DatabaseSync
 }

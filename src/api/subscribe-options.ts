@@ -137,19 +137,20 @@ export interface UncheckedSubscribeOptions extends Omit<SubscribeOptions, 'trans
 /** Throws POSTHORN_INVALID_OPTION. */
 export function readSubscribeOptions(options: UncheckedSubscribeOptions): SubscriptionSettings {
   checkOptionNames('subscribe options', options, optionNames)
-  const { timeout = '30s', retry = {}, batch, from, maxCrashes = 3, maxParked = 100_000 } = options
+  const { timeout = '30s', retry = {}, from, maxCrashes = 3, maxParked = 100_000 } = options
+  const batch = options.batch === undefined ? undefined : readBatch(options.batch)
   const transactional = readTransactional(options)
   const { concurrency = transactional ? 1 : 10, ordered = false, breaker = false } = options
   return {
     concurrency: wholeNumber('concurrency', concurrency, { min: 1, max: 100_000 }),
     timeoutMs: parseDuration(timeout, 'timeout', 1),
     retry: readRetry(retry, ATTEMPTS_PRESET),
-    batch: batch === undefined ? undefined : readBatch(batch),
+    batch,
     start: from === undefined ? undefined : readPosition('from', from),
     maxCrashes: wholeNumber('maxCrashes', maxCrashes, { min: 1, max: 1_000 }),
     ordered: readOrdered(ordered),
     maxParked: wholeNumber('maxParked', maxParked, { min: 1, max: 10_000_000 }),
-    limits: readLimits(options.rateLimit, options.maxInFlight),
+    limits: readLimits(options.rateLimit, options.maxInFlight, batch),
     breaker: readBreaker(breaker),
     transactional,
   }

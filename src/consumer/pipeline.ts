@@ -11,19 +11,17 @@ import type { Grant, LeaseId, Source } from '../engine.ts'
 import type { Environment } from '../environment/index.ts'
 import { PosthornError } from '../errors.ts'
 import { Breaker } from './breaker/breaker.ts'
-import { BreakerWork } from './breaker/breaker-work.ts'
 import type { BreakerSettings } from './breaker/settings.ts'
-import type { Abortable } from './delivery/abortable.ts'
-import { BatchWork } from './delivery/batch-work.ts'
+import { LeaseGate } from './delivery/lease-gate.ts'
 import { Overrun } from './delivery/overrun.ts'
-import { Runner, type Work } from './delivery/runner.ts'
-import { SingleWork } from './delivery/single-work.ts'
-import { TransactionalWork } from './delivery/transactional-work.ts'
+import { Runner } from './delivery/runner.ts'
+import { type Held, workOf } from './delivery/work-of.ts'
 import type { WorkTools } from './delivery/work-tools.ts'
-import type { Pace } from './fetching/prefetch.ts'
-import { type Demand, Puller } from './fetching/puller.ts'
+import { demandOf, paceOf } from './fetching/demand.ts'
+import { Puller } from './fetching/puller.ts'
 import type { Intake, Item } from './fetching/supply.ts'
 import { type SupplyLine, supplyLine } from './fetching/supply-line.ts'
+import { checksOf, type EventChecks } from './flow/event-checks.ts'
 import { Outage } from './outage.ts'
 import type { ConsumerSettings, Handlers } from './settings.ts'
 import { Finisher } from './settlement/finisher.ts'
@@ -37,12 +35,6 @@ const ABORTED_WAIT_MS = 1_000
 // How long closing waits for an engine that does not answer.
 const ENGINE_WAIT_MS = 5_000
 
-/** A run whose leases and messages can be told. */
-interface Held extends Abortable {
-  holds(ledger: GrantLedger): boolean
-  includes(item: Item): boolean
-}
-
 export class Pipeline {
   readonly #source: Source
   readonly #settings: ConsumerSettings
@@ -50,6 +42,7 @@ export class Pipeline {
   readonly #ledgers = new BoxMap<LeaseId, GrantLedger>()
   readonly #line: SupplyLine
   readonly #intake: Intake
+  readonly #overrun: Overrun
   readonly #settler: Settler
   readonly #finisher: Finisher
   readonly #breaker: Breaker | undefined
@@ -68,14 +61,29 @@ export class Pipeline {
     this.#source = source
     this.#settings = settings
     this.#environment = environment
-    this.#line = this.#supplyLine()
+    this.#overrun = new Overrun(settings, environment.logger)
+    const checks = checksOf(handlers, settings, environment.clock, {
+      refused: (item, error) => this.#reject(item, new InvalidEvent(error)),
+      overdue: (item) => this.#reject(item, this.#overrun.report(placeOf(item))),
+      onRoom: () => this.#runner.fill(),
+    })
+    this.#line = this.#supplyLine(checks)
     this.#intake = this.#line.intake
     this.#settler = this.#settlerOf()
     this.#finisher = this.#finisherOf()
     this.#breaker = settings.breaker && this.#guardedBy(settings.breaker)
-    this.#runner = new Runner(this.#work(handlers), environment.clock, settings)
+    const checked = checks === undefined ? handlers : { ...handlers, checkEvent: checks.outcome }
+    const work = workOf(this.#tools(), checked, source, this.#breaker)
+    this.#runner = new Runner(work, new LeaseGate(source, environment.clock), environment.clock, settings)
+    const demand = demandOf({
+      settings,
+      line: this.#line,
+      runner: this.#runner,
+      settler: this.#settler,
+      breaker: this.#breaker,
+    })
     const events = { onGrants: (grants: readonly Grant[]) => this.#accept(grants), onGone }
-    this.#puller = new Puller(source, environment.clock, this.#outage('Fetching messages'), this.#demand(), events)
+    this.#puller = new Puller(source, environment.clock, this.#outage('Fetching messages'), demand, events)
   }
 
   start(): void {
@@ -206,19 +214,25 @@ export class Pipeline {
     if (runs.length === 0) this.#endExclusive(ledger)
   }
 
-  #supplyLine(): SupplyLine {
+  // A message that was not handed over and is not going to be, for now or for good.
+  #reject({ ledger, index }: Item, error: unknown): void {
+    this.#finisher.decide(ledger, index, error, this.#environment.clock.now())
+  }
+
+  #supplyLine(checks: EventChecks | undefined): SupplyLine {
     return supplyLine({
       source: this.#source,
       settings: this.#settings,
       environment: this.#environment,
       outage: this.#outage('Asking which messages may start'),
-      pace: () => this.#pace(),
+      checks,
+      pace: () => paceOf(this.#settings, this.#runner),
       running: () => this.#runner.running,
       pulls: () => this.#puller.begun,
       park: (item, until) => this.#finisher.park(item, until),
       release: ({ ledger, index }) => this.#finisher.release(ledger, index),
-      reject: ({ ledger, index }, error) =>
-        this.#finisher.decide(ledger, index, new InvalidEvent(error), this.#environment.clock.now()),
+      tell: (ledger) => this.#settler.tell(ledger),
+      reject: (item, error) => this.#reject(item, new InvalidEvent(error)),
       onStartable: () => this.#runner.fill(),
     })
   }
@@ -247,23 +261,6 @@ export class Pipeline {
     return new Outage(this.#environment.logger, what, { topic, subscription })
   }
 
-  #work(handlers: Handlers): Work<Held> {
-    const { batch, transactional } = this.#settings
-    const tools = this.#tools()
-    if (handlers.handle !== undefined) {
-      const work = transactional
-        ? new TransactionalWork(tools, handlers, this.#source)
-        : new SingleWork(tools, handlers)
-      return this.#breakable(work, () => true)
-    }
-    const batches = new BatchWork(tools, handlers, batch ?? { size: 1, waitMs: 0 })
-    return this.#breakable(batches, ({ items, failed }) => failed.size < items.length)
-  }
-
-  #breakable<Run extends Held>(work: Work<Run>, worked: (run: Run) => boolean): Work<Run> {
-    return this.#breaker === undefined ? work : new BreakerWork(this.#breaker, work, worked)
-  }
-
   #guardedBy(settings: BreakerSettings): Breaker {
     const tools = { ...this.#tools(), source: this.#source }
     const breaker = new Breaker(tools, settings)
@@ -277,36 +274,15 @@ export class Pipeline {
       environment: this.#environment,
       supply: this.#intake,
       finisher: this.#finisher,
-      overrun: new Overrun(this.#settings, this.#environment.logger),
+      overrun: this.#overrun,
       stepStore: this.#source,
       onStarted: () => this.#puller.poke(),
       onStartable: () => this.#runner.fill(),
     }
   }
+}
 
-  #demand(): Demand {
-    // Asked for every message that is started.
-    const plain = this.#line.witness === undefined && this.#breaker === undefined
-    return {
-      pace: () => this.#pace(),
-      running: () => this.#runner.running,
-      buffered: plain ? () => this.#intake.count : () => this.#buffered(),
-      blocked: () => this.#intake.blocked,
-      full: () => this.#intake.full || this.#intake.leaving,
-      unrecorded: () => this.#settler.waiting,
-    }
-  }
-
-  // While all handlers are busy, there is nothing to look for ahead of what waits.
-  #buffered(): number {
-    const { ahead, blocked, looksFurther } = this.#intake
-    const looks = looksFurther || this.#runner.running < this.#settings.concurrency
-    const buffered = looks ? ahead : ahead + blocked
-    return this.#breaker === undefined ? buffered : Math.max(0, buffered - this.#breaker.tried)
-  }
-
-  #pace(): Pace {
-    const { concurrency, batch } = this.#settings
-    return { averageMs: this.#runner.durations.averageMs, concurrency, callSize: batch?.size ?? 1 }
-  }
+function placeOf({ ledger, index }: Item) {
+  const { partition, attempt } = ledger.grant
+  return { partition, offset: ledger.message(index).offset, attempt }
 }

@@ -10,6 +10,14 @@ export const HORIZON_MS = 100
 export const SHARED_HORIZON_MS = 15
 
 /**
+ * How long before the next start is possible a source is to ask again. The question and the permission both have to pass
+ * event loops that may be busy, and what is asked too late is lost to the pace; so half of the horizon is left to them,
+ * and the other half makes each answer worth its question.
+ */
+const LEAD_MS = HORIZON_MS / 2
+const SHARED_LEAD_MS = 10
+
+/**
  * Times are whole multiples of this part of a millisecond. Until the year 2109, floating-point numbers hold such times
  * exactly, so that no rounding error lets one message too many into a window.
  */
@@ -78,4 +86,10 @@ export function takeStarts(buckets: readonly TokenBucket[], wanted: number, nowM
 /** When all of the buckets have something for the next message, not before `nowMs`. */
 export function earliestStartMs(buckets: readonly TokenBucket[], nowMs: number): number {
   return buckets.reduce((latestMs, { earliestMs }) => Math.max(latestMs, earliestMs), nowMs)
+}
+
+/** When it is worth asking again for what `takeStarts` did not give. At least 1 ms. */
+export function askAgainInMs(buckets: readonly TokenBucket[], nowMs: number): number {
+  const leadMs = buckets.length > 1 ? SHARED_LEAD_MS : LEAD_MS
+  return Math.max(1, Math.ceil(earliestStartMs(buckets, nowMs) - nowMs - leadMs))
 }

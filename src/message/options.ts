@@ -11,6 +11,12 @@ export function checkOptionNames(what: string, given: unknown, known: ReadonlySe
   }
 }
 
+/** The object given for an option that is otherwise true or false. */
+export function checkSwitch<Options extends object>(option: string, value: Options): Options {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value
+  throw invalidOption(option, `it is ${describe(value)}; expected true, false or an object`)
+}
+
 /** The whole number given for `option`. */
 export function wholeNumber(option: string, value: unknown, range: { min: number; max?: number }): number {
   const { min, max = Number.MAX_SAFE_INTEGER } = range

@@ -26,6 +26,8 @@ describe('connect', () => {
     'a clock without a monotonic part': { environment: { clock: { real: true, now: Date.now, setTimer() {} } } },
     'a logger without a level': { environment: { logger: { info() {}, warn() {}, error() {} } } },
     'a bad list of signals': { closeOnSignals: 'SIGTERM' },
+    'a signal that no process can catch': { closeOnSignals: ['SIGTERM', 'SIGKILL'] },
+    'a signal that there is none of': { closeOnSignals: ['SIGFOO'] },
     'an empty source': { source: '' },
     'options that are no object': null,
   }
@@ -34,6 +36,13 @@ describe('connect', () => {
       await assert.rejects(connect('memory:', options as ConnectOptions), { code: 'POSTHORN_INVALID_OPTION' })
     })
   }
+
+  test('says of a Node.js without node:sqlite that it is too old', async () => {
+    const program = `import('posthorn').then(({ connect }) => connect('sqlite:never-made.db')).catch(({ code }) => console.log(code))`
+    const parameters = [...process.execArgv.filter(isCondition), '--no-experimental-sqlite', '--eval', program]
+    const child = spawn(process.execPath, parameters, { stdio: ['ignore', 'pipe', 'inherit'] })
+    assert.equal((await text(child.stdout)).trim(), 'POSTHORN_UNSUPPORTED_NODE')
+  })
 
   test('refuses what is no URL', async () => {
     await assert.rejects(connect(undefined as unknown as string), { code: 'POSTHORN_INVALID_OPTION' })
@@ -192,3 +201,5 @@ describe('closeOnSignals', { skip: process.platform === 'win32' && 'signals end 
     assert.equal((await exit)[0], null)
   })
 })
+
+const isCondition = (parameter: string) => parameter.startsWith('--conditions')

@@ -76,7 +76,7 @@ describe('limits', () => {
       maxInFlight: [{ limit: 5 }, { limit: 2, by: byTenant }],
     })
     assert.deepEqual(limits, [
-      { kind: 'rate', name: 'rate', limit: 500, perMs: 1_000, burst: 50, graceMs: 20 },
+      { kind: 'rate', name: 'rate', limit: 500, perMs: 1_000, burst: 50, graceMs: 50 },
       { kind: 'rate', name: 'rate-2', limit: 10, perMs: 60_000, burst: 1, graceMs: 100, by: byTenant },
       { kind: 'inFlight', name: 'in-flight', limit: 5 },
       { kind: 'inFlight', name: 'in-flight-2', limit: 2, by: byTenant },
@@ -90,6 +90,53 @@ describe('limits', () => {
       { kind: 'inFlight', name: 'in-flight', limit: 3 },
     ])
     assert.deepEqual(readSubscribeOptions({ rateLimit: [], maxInFlight: [] }).limits, [])
+  })
+})
+
+describe('how late a start may be', () => {
+  const graceMs = (options: UncheckedSubscribeOptions) => {
+    const [limit] = readSubscribeOptions(options).limits
+    return limit?.kind === 'rate' ? limit.graceMs : undefined
+  }
+  const rate = (per: number) => ({ rateLimit: { limit: 10, per } })
+
+  test('is a twentieth of the time, but enough for a busy event loop', () => {
+    assert.deepEqual(
+      [10, 100, 200, 1_000, 2_000, 3_600_000].map((per) => graceMs(rate(per))),
+      [5, 25, 50, 50, 100, 100],
+    )
+  })
+
+  test('is more for batches, the longer they wait for their messages', () => {
+    const batches = (per: number, wait: number) => graceMs({ ...rate(per), batch: { size: 10, wait } })
+    assert.equal(batches(1_000, 0), 100)
+    assert.equal(batches(1_000, 5_000), 100)
+    assert.equal(batches(60_000, 2_000), 4_000)
+    assert.equal(batches(3_600_000, 60_000), 10_000)
+    assert.equal(batches(100, 0), 25)
+  })
+})
+
+describe('an option that is true, false or an object', () => {
+  test('says so when it is given something else', () => {
+    for (const wrong of ['yes', 1, null, []]) {
+      for (const name of ['ordered', 'breaker']) {
+        const options = { [name]: wrong } as UncheckedSubscribeOptions
+        assert.throws(() => readSubscribeOptions(options), {
+          code: 'POSTHORN_INVALID_OPTION',
+          message: /expected true, false or an object/,
+        })
+      }
+    }
+  })
+})
+
+describe('a limit by an async function', () => {
+  test('is refused at once', () => {
+    const by = (async () => 'acme') as unknown as () => string
+    const expected = { code: 'POSTHORN_INVALID_OPTION', message: /async function; expected one that returns text/ }
+    assert.throws(() => readSubscribeOptions({ rateLimit: { limit: 5, per: '1s', by } }), expected)
+    assert.throws(() => readSubscribeOptions({ maxInFlight: { limit: 5, by } }), expected)
   })
 })
 

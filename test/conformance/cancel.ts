@@ -282,6 +282,18 @@ export const cancel: Guarantee = (test) => {
     assert.equal((await process.deadLetters()).length, 1)
   })
 
+  test('when it ends a lease, a key can still be freed under that', async (world) => {
+    const process = await world.process()
+    await process.topic()
+    const source = await process.subscribe({ ordered: true })
+    for (const id of ['a', 'b']) await process.publish([id], { id, key: KEY })
+    const running = await source.pullOne()
+    await source.park(await source.pullAll(), 'freed', KEY)
+    assert.deepEqual(await process.admin.cancel(TOPIC, 'a'), ONE_RUNNING)
+    assert.deepEqual(await source.settle([{ lease: running.lease, acked: [], exceptions: [], freed: [KEY] }]), [])
+    assert.deepEqual(dataOf(await source.drain()), ['b'])
+  })
+
   test('an unknown id is nothing; an unknown topic is an error', async (world) => {
     const { process } = await fixture(world)
     assert.deepEqual(await process.admin.cancel(TOPIC, 'unheard-of'), NOTHING)

@@ -1,11 +1,9 @@
 /** Guarantee 7: finished steps are remembered, and a handler's writes can commit together with its settlement. */
 import assert from 'node:assert/strict'
-import type { Grant } from '../../src/engine.ts'
+import { lateSteps, leased, steppedMessages, stepsOf } from './effects-once-steps.ts'
 import type { ConformanceHarness, UserDatabase } from './harness.ts'
 import { dataOf, newGroup, newMessage, SUBSCRIPTION, TOPIC } from './messages.ts'
 import type { ConformanceTest, Guarantee } from './suite.ts'
-import type { TestProcess } from './test-process.ts'
-import type { TestSource } from './test-source.ts'
 import type { World } from './world.ts'
 
 const HERE = { topic: TOPIC, subscription: SUBSCRIPTION }
@@ -13,6 +11,8 @@ const LEASE_LOST = { code: 'POSTHORN_LEASE_LOST' }
 
 export const effectsOnce: Guarantee = (test, harness) => {
   steps(test)
+  lateSteps(test)
+  steppedMessages(test)
   transactions(test, harness)
 }
 
@@ -282,19 +282,6 @@ function transactions(test: ConformanceTest, { capabilities }: ConformanceHarnes
     },
     capabilities.transactionalHandlers ? 'the engine can' : undefined,
   )
-}
-
-/** One message, under lease. */
-async function leased(world: World): Promise<{ process: TestProcess; source: TestSource; grant: Grant }> {
-  const process = await world.process()
-  await process.topic()
-  await process.publish(['a'])
-  const source = await process.subscribe()
-  return { process, source, grant: await source.pullOne() }
-}
-
-async function stepsOf(source: TestSource, grant: Grant, offset: number = grant.messages[0]!.offset): Promise<object> {
-  return Object.fromEntries(await source.source.steps(grant.lease, offset))
 }
 
 async function userDatabase(world: World): Promise<UserDatabase & AsyncDisposable> {

@@ -77,6 +77,9 @@ export class MortalEngine implements Engine {
 
   #mortal(source: Source): Source {
     return {
+      get leasedUntilMs() {
+        return source.leasedUntilMs
+      },
       pull: (limits, signal) => this.#remote(() => this.#pull(source, limits, signal)),
       settle: (...given) => this.#remote(() => source.settle(...given)),
       admit: (...given) => this.#alive(() => source.admit(...given)),

@@ -1,14 +1,13 @@
 /** Guarantee 4, `blocks`: what follows a dead letter that blocks its key waits until an operator has decided. */
 import assert from 'node:assert/strict'
 import { dataOf, SUBSCRIPTION, TOPIC } from './messages.ts'
+import { KEY, OTHER_KEY, withKey } from './order-situations.ts'
 import type { Guarantee } from './suite.ts'
 import type { TestProcess } from './test-process.ts'
 import type { TestSource } from './test-source.ts'
 import type { World } from './world.ts'
 
 const HERE = { topic: TOPIC, subscription: SUBSCRIPTION }
-const KEY = 'user-1'
-const OTHER_KEY = 'user-2'
 
 export const orderBlockedKeys: Guarantee = (test) => {
   test('its key waits, the others go on, and operators see it', async (world) => {
@@ -168,12 +167,4 @@ async function blocked(world: World, data: readonly unknown[]): Promise<{ proces
   const made = await withKey(world, data)
   await made.source.blockWithFollowers(await made.source.pull(), KEY)
   return made
-}
-
-async function withKey(world: World, data: readonly unknown[]): Promise<{ process: TestProcess; source: TestSource }> {
-  const process = await world.process()
-  await process.topic()
-  const source = await process.subscribe({ ordered: true })
-  await process.publish(data, { key: KEY })
-  return { process, source }
 }

@@ -5,13 +5,12 @@
 import assert from 'node:assert/strict'
 import type { Grant, Settlement } from '../../src/engine.ts'
 import { dataOf, numbersTo } from './messages.ts'
+import { KEY, OTHER_KEY, withKey } from './order-situations.ts'
 import type { Guarantee } from './suite.ts'
 import type { TestProcess } from './test-process.ts'
 import type { TestSource } from './test-source.ts'
 import type { World } from './world.ts'
 
-const KEY = 'user-1'
-const OTHER_KEY = 'user-2'
 // More than an engine lets go on at once.
 const LONG_CHAIN = 200
 
@@ -318,15 +317,6 @@ export const orderChains: Guarantee = (test) => {
     assert.deepEqual(dataOf(await source.drain()), ['x', 'y'])
     assert.deepEqual(await process.admin.checkIntegrity(), [])
   })
-}
-
-/** An ordered subscription of one partition, with messages of one key. */
-async function withKey(world: World, data: readonly unknown[]): Promise<{ process: TestProcess; source: TestSource }> {
-  const process = await world.process()
-  await process.topic()
-  const source = await process.subscribe({ ordered: true })
-  await process.publish(data, { key: KEY })
-  return { process, source }
 }
 
 /** The first of a chain is done, the next one is out, and the third one, too, if the engine lets it be. */

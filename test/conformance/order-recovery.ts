@@ -1,15 +1,8 @@
 /** Guarantee 4, when owners come and go: chains outlive their owner, and the next one learns of them. */
 import assert from 'node:assert/strict'
 import { dataOf } from './messages.ts'
+import { afterCrash, KEY, OTHER_KEY, SECOND_CHANCE, SUSPECTS_AT_ONCE, withKey } from './order-situations.ts'
 import type { Guarantee } from './suite.ts'
-import type { TestProcess } from './test-process.ts'
-import type { TestSource } from './test-source.ts'
-import type { World } from './world.ts'
-
-const KEY = 'user-1'
-const OTHER_KEY = 'user-2'
-const SUSPECTS_AT_ONCE = 2
-const SECOND_CHANCE = 3
 
 export const orderRecovery: Guarantee = (test) => {
   test('a new owner is told of every chain, from its first message to its last', async (world) => {
@@ -58,9 +51,7 @@ export const orderRecovery: Guarantee = (test) => {
     const { process, source } = await withKey(world, ['running', 'b', 'c'], SECOND_CHANCE)
     await source.pullOne()
     await source.park(await source.pullAll(), 'freed', KEY)
-    await process.crash()
-    await world.outliveLeases()
-    const heir = await (await world.process()).source()
+    const heir = await (await afterCrash(process)).source()
     const grants = await heir.drain()
     assert.deepEqual(dataOf(grants), ['running', 'b', 'c'])
     assert.partialDeepStrictEqual(grants[0], { crashes: 1, setAside: false })
@@ -71,9 +62,7 @@ export const orderRecovery: Guarantee = (test) => {
     const { process, source } = await withKey(world, ['running', 'b'], SUSPECTS_AT_ONCE)
     await source.pullOne()
     await source.park(await source.pullAll(), 'freed', KEY)
-    await process.crash()
-    await world.outliveLeases()
-    const grants = await (await (await world.process()).source()).drain()
+    const grants = await (await (await afterCrash(process)).source()).drain()
     assert.deepEqual(dataOf(grants), ['running', 'b'])
     assert.equal(grants[0]?.isolated, true)
   })
@@ -82,9 +71,7 @@ export const orderRecovery: Guarantee = (test) => {
     const { process, source } = await withKey(world, ['a', 'b'], SECOND_CHANCE)
     await source.retryWithFollowers(await source.pull(), world.clock.now(), KEY)
     await source.pullOne()
-    await process.crash()
-    await world.outliveLeases()
-    const heir = await (await world.process()).source()
+    const heir = await (await afterCrash(process)).source()
     const grants = await heir.pullAll()
     assert.deepEqual(dataOf(grants), ['a'])
     assert.partialDeepStrictEqual(grants[0], { attempt: 2, crashes: 1, isolated: false, setAside: true })
@@ -100,9 +87,7 @@ export const orderRecovery: Guarantee = (test) => {
     await source.ack([await source.pullOne()])
     const out = await source.pullAll()
     assert.equal(dataOf(out)[0], 'b')
-    await process.crash()
-    await world.outliveLeases()
-    const grants = await (await (await world.process()).source()).drain()
+    const grants = await (await (await afterCrash(process)).source()).drain()
     assert.deepEqual(dataOf(grants), ['b', 'c', 'd'])
     assert.partialDeepStrictEqual(grants[0], { attempt: 1, crashes: 1, isolated: true })
     for (const [place, { isolated }] of grants.entries()) assert.equal(isolated, place < out.length)
@@ -112,13 +97,9 @@ export const orderRecovery: Guarantee = (test) => {
     const { process, source } = await withKey(world, ['poison', 'b'], SUSPECTS_AT_ONCE)
     await source.retryWithFollowers(await source.pull(), world.clock.now(), KEY)
     await source.pullOne()
-    await process.crash()
-    await world.outliveLeases()
-    const second = await world.process()
+    const second = await afterCrash(process)
     assert.partialDeepStrictEqual(await (await second.source()).pullOne(), { isolated: true, crashes: 1 })
-    await second.crash()
-    await world.outliveLeases()
-    const last = await world.process()
+    const last = await afterCrash(second)
     assert.deepEqual(dataOf(await (await last.source()).drain()), ['b'])
     assert.partialDeepStrictEqual(await last.deadLetters(), [{ reason: 'crashed', event: { data: 'poison' } }])
     assert.partialDeepStrictEqual(await last.state(), { parked: 0, retrying: 0, blockedKeys: 0 })
@@ -167,16 +148,4 @@ export const orderRecovery: Guarantee = (test) => {
     await source.park([grant!], 'chain', KEY)
     assert.deepEqual(dataOf(await source.drain()), ['new'])
   })
-}
-
-async function withKey(
-  world: World,
-  data: readonly unknown[],
-  maxCrashes: number = SUSPECTS_AT_ONCE,
-): Promise<{ process: TestProcess; source: TestSource }> {
-  const process = await world.process()
-  await process.topic()
-  const source = await process.subscribe({ ordered: true, maxCrashes })
-  await process.publish(data, { key: KEY })
-  return { process, source }
 }

@@ -5,13 +5,12 @@
 import assert from 'node:assert/strict'
 import type { Grant } from '../../src/engine.ts'
 import { dataOf, keyIn, numbersTo, offsetsOf } from './messages.ts'
+import { afterCrash, SECOND_CHANCE, SUSPECTS_AT_ONCE } from './order-situations.ts'
 import type { Guarantee } from './suite.ts'
 import type { TestProcess } from './test-process.ts'
 import type { TestSource } from './test-source.ts'
 import type { World } from './world.ts'
 
-const SUSPECTS_AT_ONCE = 2
-const SECOND_CHANCE = 3
 // Enough to meet every turn that an engine may take in favour of new messages.
 const ROUNDS = 12
 
@@ -358,9 +357,7 @@ async function crashed(
   await publishEverywhere(doomed, partitions, data)
   const source = await doomed.subscribe({ ordered: true, maxCrashes })
   assert.equal(dataOf(await source.pullAll()).length, partitions * data.length)
-  await doomed.crash()
-  await world.outliveLeases()
-  return world.process()
+  return afterCrash(doomed)
 }
 
 /** Lets the sources take what there is, until every partition has been granted to somebody. */

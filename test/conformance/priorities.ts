@@ -56,6 +56,17 @@ export const priorities: Guarantee = (test) => {
     assert.ok(lane(first, 'high').length >= 3, `${lane(first, 'high').length} of the first 5 are high`)
   })
 
+  for (const ordered of [false, true]) {
+    test(`a cancelled message takes no room from another lane${ordered ? ' of an ordered subscription' : ''}`, async (world) => {
+      const process = await world.process()
+      await process.topic()
+      const source = await process.subscribe({ ordered })
+      for (const priority of LANES) await process.publish([priority], { id: priority, ...priorityOptions(priority) })
+      for (const priority of ['high', 'normal']) await process.admin.cancel(TOPIC, priority)
+      assert.deepEqual(dataOf(await source.pullNow(1)), ['low'])
+    })
+  }
+
   test('each lane has partitions of its own, which come into being when they are needed', async (world) => {
     const process = await world.process()
     await process.topic({ partitions: 2 })

@@ -224,4 +224,32 @@ describe('a batch handler', () => {
     assert.deepEqual(source.verdicts(), ['10 release'])
     await consumer.close()
   })
+
+  for (const [size, cancelled] of [
+    [1, [0]],
+    [2, [0, 1]],
+  ] as const) {
+    test(`of ${size} is told to stop once all of it is cancelled`, async () => {
+      const signals: AbortSignal[] = []
+      const { source, consumer } = await startRig(
+        {
+          handleBatch: (_, { signal }) => {
+            signals.push(signal)
+            return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+          },
+        },
+        { batch: { size, waitMs: 0 } },
+      )
+      source.offer(grantOf(cancelled))
+      await settleDown()
+      for (const [place, offset] of cancelled.entries()) {
+        assert.equal(signals[0]?.aborted, false, `${place} of ${size} are cancelled`)
+        source.cancel(0, offset)
+      }
+      assert.equal(signals[0]?.reason.code, 'POSTHORN_CANCELLED')
+      await settleDown()
+      assert.deepEqual(source.verdicts(), [])
+      await consumer.close()
+    })
+  }
 })

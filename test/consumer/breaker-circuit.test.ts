@@ -19,8 +19,13 @@ function run(circuit: Circuit, evidence: Evidence, nowMs: number, retryAfterMs?:
 }
 
 function opened(changes: Partial<typeof settings> = {}): Circuit {
-  const circuit = circuitOf({ threshold: 1, ...changes })
-  run(circuit, 'outage', 0)
+  const { threshold = 1 } = changes
+  return openedAfter(threshold, changes)
+}
+
+function openedAfter(threshold: number, changes: Partial<typeof settings> = {}): Circuit {
+  const circuit = circuitOf({ ...changes, threshold })
+  for (let failed = 0; failed < threshold; failed++) run(circuit, 'outage', 0)
   assert.equal(circuit.state, 'open')
   return circuit
 }
@@ -93,14 +98,70 @@ describe('a circuit', () => {
     assert.equal(circuit.mayStart(1_000), true)
   })
 
-  test('is not opened while ramping by messages that fail for themselves, unless they are many in a row', () => {
-    const circuit = circuitOf({ threshold: 2 })
-    for (const evidence of ['outage', 'outage'] as const) run(circuit, evidence, 0)
+  test('opens while ramping at as many outages in a row as are allowed at once, at two at least', () => {
+    const circuit = openedAfter(5)
     run(circuit, 'alive', 1_000)
-    for (const evidence of ['repeated', 'alive', 'repeated'] as const) run(circuit, evidence, 1_000)
+    assert.equal(circuit.allowed, 1)
+    for (const evidence of ['outage', 'alive', 'alive', 'alive'] as const) run(circuit, evidence, 1_000)
+    assert.equal(circuit.allowed, 4)
+    for (const evidence of ['outage', 'outage', 'outage', 'alive', 'outage', 'outage', 'outage'] as const) {
+      run(circuit, evidence, 1_000)
+    }
     assert.equal(circuit.state, 'ramping')
-    run(circuit, 'repeated', 1_000)
+    run(circuit, 'outage', 1_000)
     assert.equal(circuit.state, 'open')
+  })
+
+  test('opens while ramping at its threshold, where that is less', () => {
+    const circuit = openedAfter(2)
+    for (const evidence of ['alive', 'alive', 'alive', 'alive', 'outage'] as const) run(circuit, evidence, 1_000)
+    assert.equal(circuit.allowed, 4)
+    run(circuit, 'outage', 1_000)
+    assert.equal(circuit.state, 'open')
+  })
+
+  test('is opened by messages that have failed before only when many fail in a row, for long', () => {
+    for (const [atMs, state] of [
+      [4_999, 'closed'],
+      [5_000, 'open'],
+    ] as const) {
+      const circuit = circuitOf()
+      for (let failed = 0; failed < 29; failed++) run(circuit, 'repeated', 0)
+      run(circuit, 'repeated', atMs)
+      assert.equal(circuit.state, state)
+    }
+    const few = circuitOf()
+    for (let failed = 0; failed < 29; failed++) run(few, 'repeated', failed * 1_000)
+    assert.equal(few.state, 'closed')
+    run(few, 'alive', 29_000)
+    run(few, 'repeated', 30_000)
+    assert.equal(few.state, 'closed')
+  })
+
+  test('does not count these among the others', () => {
+    const circuit = circuitOf()
+    for (const evidence of ['outage', 'repeated', 'repeated', 'outage', 'repeated'] as const) run(circuit, evidence, 0)
+    assert.equal(circuit.state, 'closed')
+    run(circuit, 'outage', 0)
+    assert.equal(circuit.state, 'open')
+  })
+
+  test('probes again at once when the probe had failed before, but not for ever', () => {
+    const circuit = opened({ threshold: 2 })
+    for (let failed = 0; failed < 3; failed++) run(circuit, 'repeated', 1_000)
+    assert.equal(circuit.mayStart(1_000), true)
+    run(circuit, 'repeated', 1_000)
+    assert.equal(circuit.mayStart(1_000), false)
+    assert.equal(circuit.probeAtMs, 3_000)
+  })
+
+  test('heeds the Retry-After of a message that has failed before only when it opens with it', () => {
+    const circuit = opened({ threshold: 2 })
+    for (let failed = 0; failed < 3; failed++) run(circuit, 'repeated', 1_000, 600_000)
+    run(circuit, 'outage', 1_000)
+    assert.equal(circuit.probeAtMs, 3_000)
+    for (let failed = 0; failed < 4; failed++) run(circuit, 'repeated', 3_000, 60_000)
+    assert.equal(circuit.probeAtMs, 63_000)
   })
 
   test('heeds Retry-After, also of outages before the one that opened it and of runs from before', () => {
@@ -189,6 +250,7 @@ interface Bounds {
 function play(list: readonly Step[], circuit: Circuit, { threshold, concurrency }: Bounds): void {
   let nowMs = 0
   let inRow = 0
+  let repeated: number[] = []
   let openedAfter = 0
   const running: number[] = []
   for (const step of list) {
@@ -202,14 +264,20 @@ function play(list: readonly Step[], circuit: Circuit, { threshold, concurrency 
       const [ended] = running.splice(step.pick % running.length, 1) as [number]
       circuit.end(ended, step.evidence, nowMs)
       const fresh = ended > openedAfter
-      const failed = step.evidence === 'outage' || step.evidence === 'repeated'
       if (!fresh) assert.equal(circuit.state, before, 'runs from before change nothing')
-      if (fresh && step.evidence === 'alive') inRow = 0
-      if (fresh && failed) inRow++
-      if (before === 'closed') assert.equal(circuit.state === 'open', inRow >= threshold, 'opens at the threshold')
+      if (fresh && step.evidence === 'alive') [inRow, repeated] = [0, []]
+      if (fresh && step.evidence === 'outage') inRow++
+      if (fresh && step.evidence === 'repeated') repeated.push(nowMs)
+      const long = repeated.length >= 10 * threshold && nowMs - repeated[0]! >= 5_000
+      const enough = (step.evidence === 'outage' && inRow >= threshold) || (step.evidence === 'repeated' && long)
+      if (before === 'closed' && fresh) assert.equal(circuit.state === 'open', enough, 'opens at the threshold')
+      if (before === 'half-open' && fresh && step.evidence === 'outage') assert.equal(circuit.state, 'open')
+      const several = inRow >= Math.min(threshold, 2)
+      if (before === 'ramping' && circuit.state === 'open') assert.ok(several || long, 'not at a single failure')
       if (before !== 'open' && circuit.state === 'open') {
         openedAfter = circuit.started
-        if (step.evidence === 'outage' || inRow >= threshold) inRow = 0
+        // With a probe that told nothing it is open again, but its row goes on.
+        if (circuit.failures === 0) [inRow, repeated] = [0, []]
       }
       if (before !== 'closed' && circuit.state === 'closed') assert.equal(step.evidence, 'alive', 'only success closes')
     }

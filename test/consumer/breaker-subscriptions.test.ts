@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { advance, PROBE_MS, refuse, refused, startGuarded, succeed } from './breaker-rig.ts'
-import { grantOf, messageAt, offsets, settleDown } from './fake-source.ts'
+import { grantOf, keyedGrant, offsets, settleDown } from './fake-source.ts'
 import { HeldHandler } from './harness.ts'
 
 describe('a batch handler with a breaker', () => {
@@ -83,16 +83,13 @@ describe('a batch handler with a breaker', () => {
   })
 })
 
-const keyed = (offset: number, subject: string) => messageAt(offset, { event: { ...messageAt(offset).event, subject } })
-
 describe('an ordered subscription with a breaker', () => {
   const ordered = { ordered: { onExhausted: 'dead-letter' } } as const
 
   test('lets nothing of a key pass a message that is undecided', async () => {
     const handler = new HeldHandler()
     const rig = await startGuarded({ handle: handler.handle }, {}, ordered)
-    const messages = [keyed(0, 'a'), keyed(1, 'a'), keyed(2, 'b'), keyed(3, 'b')]
-    rig.source.offer(grantOf(offsets(0, 4), { messages }))
+    rig.source.offer(keyedGrant(0, ['a', 'a', 'b', 'b']))
     await settleDown()
     await refuse(handler, 0)
     await advance(rig, 999)
@@ -111,8 +108,7 @@ describe('an ordered subscription with a breaker', () => {
   test('sets the key aside once others have worked', async () => {
     const handler = new HeldHandler()
     const rig = await startGuarded({ handle: handler.handle }, {}, ordered)
-    const messages = [keyed(0, 'a'), keyed(1, 'a'), keyed(2, 'b'), keyed(3, 'b')]
-    rig.source.offer(grantOf(offsets(0, 4), { messages }))
+    rig.source.offer(keyedGrant(0, ['a', 'a', 'b', 'b']))
     await settleDown()
     await refuse(handler, 0)
     await succeed(handler, 2)
@@ -135,8 +131,8 @@ describe('an ordered subscription with a breaker', () => {
       { threshold: 2 },
       { ...ordered, concurrency: 3 },
     )
-    const messages = offsets(0, 30).map((offset) => keyed(offset, `key-${offset % 3}`))
-    rig.source.offer(grantOf(offsets(0, 30), { messages }))
+    const keys = offsets(0, 30).map((offset) => `key-${offset % 3}`)
+    rig.source.offer(keyedGrant(0, keys))
     await advance(rig, 60_000)
     works = true
     await advance(rig, 60_000)

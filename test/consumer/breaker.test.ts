@@ -53,7 +53,7 @@ describe('a failure that is an outage', () => {
     const handler = new HeldHandler()
     const rig = await startGuarded({ handle: handler.handle }, { threshold: 3 })
     const { source, consumer, logger } = rig
-    source.offer(grantOf([0], { attempt: 3 }))
+    source.offer(grantOf([0]))
     await settleDown()
     await refuse(handler, 0)
     await advance(rig, 999)
@@ -71,6 +71,23 @@ describe('a failure that is an outage', () => {
     assert.deepEqual(source.verdicts(), [])
     assert.deepEqual(source.acked(), [0])
     await consumer.close()
+  })
+
+  test('of a lone message at its last attempt makes no dead letter, and opens the breaker late', async () => {
+    let calls = 0
+    const handle = () => {
+      calls++
+      throw refused()
+    }
+    const rig = await startGuarded({ handle }, { threshold: 1 })
+    rig.source.offer(grantOf([0], { attempt: 3 }))
+    await advance(rig, 44_999)
+    assert.equal(calls, 9, 'every five seconds, however short the delay')
+    assert.equal(rig.logger.matching('warn', 'A breaker opened').length, 0)
+    await advance(rig, 3_600_000)
+    assert.equal(rig.logger.matching('warn', 'A breaker opened').length, 1)
+    assert.deepEqual(rig.source.verdicts(), [])
+    await rig.consumer.close()
   })
 
   test('is its own once it comes again after others have worked', async () => {

@@ -24,6 +24,7 @@ export class FakeSource implements Source {
   readonly pulls: Pull[] = []
   readonly settlements: Settlement[][] = []
   closes = 0
+  leasedUntilMs = Number.POSITIVE_INFINITY
   options: SourceOptions | undefined
   /** Answers to the next `settle` calls; afterwards they succeed. */
   readonly settleAnswers: (() => Promise<readonly LeaseId[]>)[] = []

@@ -49,6 +49,16 @@ describe('buckets', () => {
     await consumer.close()
   })
 
+  test('that are promised for later make a dead letter that says so', async () => {
+    const by = (({ data }: StoredEvent) => Promise.reject(new Error(`no ${data}`))) as unknown as () => string
+    const { source, consumer, logger } = await startLimited([inFlight(5, { by })], { handle: () => {} })
+    source.offer(grantOf([0]))
+    await settleDown()
+    assert.deepEqual(source.verdicts(), ['0 dead invalid'])
+    assert.equal(logger.matching('warn', 'limit in-flight gave a promise; it has to return a string at once').length, 1)
+    await consumer.close()
+  })
+
   test("a crowd over its limit is set aside until about its turn, so that others' messages are fetched", async () => {
     const clock = new VirtualClock(START_MS)
     const { starts, handle } = recorder(clock)
@@ -99,6 +109,38 @@ describe('buckets', () => {
     assert.ok(source.parks().size > 1_000, 'most of the crowd was set aside')
     const closed = consumer.close()
     await clock.advance(20)
+    await closed
+  })
+
+  test('nor does one that does so in an ordered subscription', async () => {
+    const clock = new VirtualClock(START_MS)
+    const started = new Set<string | undefined>()
+    const handle = async ({ subject }: StoredEvent) => {
+      started.add(subject)
+      await pause(clock, 50)
+    }
+    const limits = [inFlight(20, { by: ({ subject = '' }) => subject.slice(0, 5) })]
+    const changes = { concurrency: 2, ordered: { onExhausted: 'dead-letter' } } as const
+    const { source, consumer } = await startLimited(limits, { handle }, changes, sharedBy(clock, limits[0]))
+    // A message of each key waits for permission, the others fill the lanes.
+    const noisy = Array.from({ length: 11_000 }, (_, index) => `noisy-${index % 200}`)
+    source.offer(keyedGrant(0, noisy))
+    await settleDown()
+    const pulls = source.pulls.length
+    for (let step = 0; step < 10; step++) {
+      await clock.advance(50)
+      await settleDown()
+    }
+    assert.ok(source.parks().size > 4_000, 'most of the crowd was set aside')
+    assert.ok(source.pulls.length > pulls, 'the next messages were fetched')
+    source.offer(keyedGrant(11_000, ['quiet']))
+    for (let step = 0; step < 10; step++) {
+      await clock.advance(50)
+      await settleDown()
+    }
+    assert.ok(started.has('quiet'))
+    const closed = consumer.close()
+    await clock.advance(50)
     await closed
   })
 
@@ -203,8 +245,8 @@ describe('messages that wait for permission', () => {
       { batch: { size: 10, waitMs: 0 } },
     )
     source.offer(grantOf(offsets(0, 12)))
-    await settleDown()
-    assert.deepEqual(batches.flat(), offsets(0, 5))
+    await clock.advance(10)
+    assert.deepEqual(batches, [offsets(0, 5)])
     await clock.advance(2_000)
     assert.deepEqual(batches.flat(), offsets(0, 12))
     await consumer.close()

@@ -2,8 +2,9 @@ import type { Admission, AdmissionDemand, Buckets, InFlightLimit, Limit, RateLim
 import type { VirtualClock } from '../../src/testing/virtual-clock.ts'
 import type { FakeSource } from './fake-source.ts'
 
-// How far ahead a message is admitted.
+// How far ahead a message is admitted, and how long before it could be its source is to ask again.
 const SOON_MS = 100
+const LEAD_MS = 50
 
 /** What the contract says of admission: token buckets and places in flight, over all sources that are given to it. */
 export class LimitKeeper {
@@ -36,7 +37,7 @@ export class LimitKeeper {
       const inMs = Math.max(
         ...this.#limits.map((limit, position) => this.#waitMs(limit, `${position}:${buckets[position]}`)),
       )
-      if (inMs > SOON_MS) return { startsInMs, againInMs: Math.min(1_000, inMs - SOON_MS) }
+      if (inMs > SOON_MS) return { startsInMs, againInMs: Math.min(1_000, inMs - LEAD_MS) }
       for (const [position, limit] of this.#limits.entries())
         this.#enter(limit, `${position}:${buckets[position]}`, inMs)
       startsInMs.push(inMs)
@@ -47,7 +48,7 @@ export class LimitKeeper {
   #waitMs(limit: Limit, bucket: string): number {
     if (limit.kind === 'inFlight') return (this.#inFlight.get(bucket) ?? 0) < limit.limit ? 0 : Number.POSITIVE_INFINITY
     const fullInMs = (this.#fullAtMs.get(bucket) ?? 0) - this.#clock.elapsedMs()
-    return Math.max(0, Math.ceil(fullInMs - (limit.burst - 1) * refillMs(limit)))
+    return Math.max(0, fullInMs - (limit.burst - 1) * refillMs(limit))
   }
 
   #enter(limit: RateLimit | InFlightLimit, bucket: string, inMs: number): void {

@@ -83,6 +83,20 @@ describe('one slow key', () => {
     await finish(rig)
   })
 
+  test('is freed when all that was left of it is cancelled, though nothing else is settled then', async () => {
+    const rig = await crowd()
+    const { source } = rig
+    for (const offset of offsets(1, 11)) source.cancel(0, offset)
+    source.cancel(0, 0)
+    await settleDown()
+    const freeing = source.settlements.flat().filter(({ freed }) => freed?.includes('slow'))
+    assert.ok(freeing.length > 0)
+    source.offer(keyedGrant(11, ['slow'], { lease: 50_000, setAside: true }))
+    await settleDown()
+    assert.deepEqual(rig.handler.started, [0, 11])
+    await finish(rig)
+  })
+
   test('keeps everything while all handlers are busy, or while its messages end', async () => {
     for (const busy of [true, false]) {
       const rig = await startHeld({ concurrency: 2 })

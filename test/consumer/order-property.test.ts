@@ -14,13 +14,26 @@ interface Story {
   /** What happens, step by step. */
   readonly steps: readonly Step[]
   readonly onExhausted: 'dead-letter' | 'block'
+  readonly attempts: number
+  readonly late: 'recorded' | 'answered' | undefined
   readonly concurrency: number
   readonly grantMax: number
   readonly limited: boolean
   readonly batched: boolean
 }
 
-type Step = 'succeed' | 'fail' | 'discard' | 'pass time' | 'refuse settlement' | 'lose session' | 'restart' | 'cancel'
+const RARE_STEPS = [
+  'discard',
+  'pass time',
+  'refuse settlement',
+  'lose session',
+  'restart',
+  'cancel',
+  'skip',
+  'redrive',
+] as const
+
+type Step = 'succeed' | 'fail' | (typeof RARE_STEPS)[number]
 
 const stories: fc.Arbitrary<Story> = fc.record({
   keys: fc.array(fc.constantFrom(...KEYS), { minLength: 1, maxLength: 24, size: 'max' }),
@@ -28,21 +41,13 @@ const stories: fc.Arbitrary<Story> = fc.record({
     fc.oneof(
       { weight: 12, arbitrary: fc.constant('succeed' as const) },
       { weight: 5, arbitrary: fc.constant('fail' as const) },
-      {
-        weight: 6,
-        arbitrary: fc.constantFrom<Step>(
-          'discard',
-          'pass time',
-          'refuse settlement',
-          'lose session',
-          'restart',
-          'cancel',
-        ),
-      },
+      { weight: 8, arbitrary: fc.constantFrom(...RARE_STEPS) },
     ),
     { maxLength: 60, size: 'max' },
   ),
   onExhausted: fc.constantFrom('dead-letter', 'block'),
+  attempts: fc.integer({ min: 1, max: 3 }),
+  late: fc.constantFrom('recorded', 'answered', undefined),
   concurrency: fc.integer({ min: 1, max: 5 }),
   grantMax: fc.integer({ min: 1, max: 8 }),
   limited: fc.boolean(),
@@ -81,10 +86,11 @@ class World {
     this.#story = story
     this.#engine = new OrderedEngine(this.#clock, story.keys)
     this.#engine.grantMax = story.grantMax
+    this.#engine.late = story.late
   }
 
   async start(): Promise<void> {
-    const { onExhausted, concurrency, limited, batched } = this.#story
+    const { onExhausted, attempts, concurrency, limited, batched } = this.#story
     const handlers = batched
       ? {
           handleBatch: (events: readonly { data: unknown }[]) => this.#handle(events.map(({ data }) => data as number)),
@@ -93,6 +99,7 @@ class World {
     this.#rig = await startRigOn(this.#engine, handlers, this.#clock, {
       ...defaultSettings,
       ordered: { onExhausted },
+      retry: { ...defaultSettings.retry, attempts },
       concurrency,
       limits: limited ? [{ kind: 'inFlight', name: 'in-flight', limit: 100, by: ({ subject }) => subject ?? '' }] : [],
       ...(batched ? { batch: { size: 3, waitMs: 0 } } : {}),
@@ -126,13 +133,20 @@ class World {
         break
       case 'cancel':
         this.#cancelOne()
+        break
+      case 'skip':
+        this.#engine.skip()
+        break
+      case 'redrive':
+        this.#engine.redrive()
     }
     await this.#calm()
   }
 
-  /** Lets everything succeed, and closes. */
+  /** Lets everything succeed that is not skipped, and closes. */
   async finish(): Promise<void> {
     for (let round = 0; round < 200 && !this.#engine.done; round++) {
+      while (this.#engine.skip());
       while (this.#calls.length > 0) this.#endOne()
       await this.#clock.advance(1_500)
       await this.#calm()

@@ -47,6 +47,8 @@ export class OrderedEngine extends FakeSource {
   readonly rows = new Map<number, Row>()
   grantMax = 4
   refusals = 0
+  /** Settlements are recorded, or answered, only when the engine is woken next. */
+  late: 'recorded' | 'answered' | undefined
   readonly #clock: VirtualClock
   readonly #leases = new Map<LeaseId, Lease>()
   #returned: Range[] = []
@@ -54,6 +56,7 @@ export class OrderedEngine extends FakeSource {
   #lastLease = 0
   #owned = false
   #wakePull: () => void = () => {}
+  #waiting: (() => void)[] = []
 
   constructor(clock: VirtualClock, keys: readonly (string | undefined)[]) {
     super()
@@ -61,9 +64,9 @@ export class OrderedEngine extends FakeSource {
     this.keys = keys
   }
 
-  /** Everything is settled for good, or waits for an operator. */
+  /** Everything is settled for good. */
   get done(): boolean {
-    return this.keys.every((key, offset) => this.settled.has(offset) || this.#isBlocked(key))
+    return this.keys.every((_, offset) => this.settled.has(offset))
   }
 
   /** The session is lost: what was leased comes back, and the partition is taken over again. */
@@ -75,8 +78,30 @@ export class OrderedEngine extends FakeSource {
     this.#wakePull()
   }
 
-  /** Wakes the pull: time has passed. */
+  /** Wakes the pull, and what is late: time has passed. */
   wake(): void {
+    for (const resolve of this.#waiting.splice(0)) resolve()
+    this.#wakePull()
+  }
+
+  /** Deletes the first dead letter that blocks its key, as an operator would. Says whether there was one. */
+  skip(): boolean {
+    const [offset] = this.blocking
+    if (offset === undefined) return false
+    this.blocking.delete(offset)
+    this.settled.add(offset)
+    this.#advance(this.keys[offset])
+    this.#wakePull()
+    return true
+  }
+
+  /** Puts the first dead letter that blocks its key back before what is behind it, as an operator would. */
+  redrive(): void {
+    const [offset] = this.blocking
+    if (offset === undefined) return
+    this.blocking.delete(offset)
+    this.#setAside(offset, { dueAtMs: this.#clock.now(), parked: false, attempt: 1, crashes: 0 })
+    this.#holdBehind(this.keys[offset], offset)
     this.#wakePull()
   }
 
@@ -96,9 +121,11 @@ export class OrderedEngine extends FakeSource {
       this.refusals--
       throw new Error('the store is busy')
     }
+    if (this.late === 'recorded') await this.#pause()
     const fenced = settlements.filter(({ lease }) => !this.#leases.has(lease)).map(({ lease }) => lease)
     for (const settlement of settlements) if (this.#leases.has(settlement.lease)) this.#settle(settlement)
     this.#wakePull()
+    if (this.late === 'answered') await this.#pause()
     return fenced
   }
 
@@ -115,6 +142,10 @@ export class OrderedEngine extends FakeSource {
       this.cancel(id, offset)
       return
     }
+  }
+
+  #pause(): Promise<void> {
+    return new Promise((resolve) => this.#waiting.push(resolve))
   }
 
   #grants(messagesMax: number): readonly Grant[] {

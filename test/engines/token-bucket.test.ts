@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import type { RateLimit } from '../../src/engine.ts'
-import { HORIZON_MS, TokenBucket, takeStarts } from '../../src/engines/token-bucket.ts'
+import { askAgainInMs, HORIZON_MS, TokenBucket, takeStarts } from '../../src/engines/token-bucket.ts'
 
 const BEGAN_AT_MS = 1_800_000_000_000
 
@@ -75,6 +75,14 @@ test('of several buckets all are taken from when all of them have something', ()
     [3, 9, 15],
   )
   assert.deepEqual([slow.earliestMs - BEGAN_AT_MS, quick.earliestMs - BEGAN_AT_MS], [21, 20])
+})
+
+test('is to be asked again well before the next start, so that a late question costs no pace', () => {
+  const slow = new TokenBucket({ limit: 1, perMs: 1_000, burst: 1, graceMs: 0 }, BEGAN_AT_MS + 1_000, BEGAN_AT_MS)
+  const soon = new TokenBucket({ limit: 10, perMs: 1_000, burst: 1, graceMs: 0 }, BEGAN_AT_MS + 20, BEGAN_AT_MS)
+  assert.equal(askAgainInMs([slow], BEGAN_AT_MS), 950)
+  assert.equal(askAgainInMs([soon], BEGAN_AT_MS), 1)
+  assert.equal(askAgainInMs([slow, soon], BEGAN_AT_MS), 990)
 })
 
 function assertWithin({ limit, perMs }: Setting, startedAtMs: readonly number[]): void {

@@ -63,7 +63,7 @@ export function skip(slot: number): Run {
 function possible(owner: OrderedModel, { key, messages }: HeldLane, wanted: LaneOutcome): LaneOutcome {
   if (key === undefined) return wanted === 'block' ? 'dead' : wanted === 'overflow' ? 'ack' : wanted
   if (wanted === 'overflow') return messages.length > 1 ? wanted : 'ack'
-  const waits = wanted === 'retry' || wanted === 'block' || wanted === 'park'
+  const waits = wanted === 'retry' || wanted === 'block' || wanted === 'park' || wanted === 'release'
   return waits && owner.hasOverflowed(messages[0]!) ? 'ack' : wanted
 }
 

@@ -31,6 +31,8 @@ export class OrderedModel extends SubscriptionModel {
   readonly #blocking = new Set<number>()
   readonly #overflowed = new Set<number>()
   readonly #diedOfCrashes = new Set<number>()
+  /** Set aside, let go, and then held by a session that was lost: they come again once that is noticed. */
+  readonly #lost = new Set<number>()
   /** Who had the last grant of a partition. */
   readonly #owners = new Map<number, string>()
   readonly #sessions = new Map<number, number>()
@@ -49,6 +51,7 @@ export class OrderedModel extends SubscriptionModel {
     for (const { event, offset } of grant.messages) {
       const message = event.data as number
       this.#places.set(message, { message, partition, offset })
+      this.#lost.delete(message)
       this.#checkTurn(message, grant)
     }
     super.grant(slot, grant, nowMs)
@@ -183,8 +186,10 @@ export class OrderedModel extends SubscriptionModel {
   override loseSession(slot: number, notBeforeMs: number): void {
     this.#endSession(slot)
     const held = this.heldLanes().filter((lane) => lane.slot === slot)
-    const ofLog = held.flatMap(({ messages }) => messages).filter((message) => !this.held(message).setAside)
+    const messages = held.flatMap((lane) => lane.messages)
+    const ofLog = messages.filter((message) => !this.held(message).setAside)
     super.loseSession(slot, notBeforeMs)
+    for (const message of messages) if (this.#row(message)) this.#lost.add(message)
     for (const message of ofLog) if (super.isRedrivable(message)) this.#diedOfCrashes.add(message)
   }
 
@@ -199,6 +204,8 @@ export class OrderedModel extends SubscriptionModel {
       const place = this.placeOf(message)
       if (place.partition === partition && place.offset >= offset) this.#blocking.delete(message)
     }
+    // What they waited for may be gone: an owner that still runs it sets them aside again.
+    for (const messages of this.#chainsIn(partition).values()) this.#letGo(messages)
   }
 
   // Who is first, or has to wait, depends on partitions that others own; that all comes in the end is checked there.
@@ -277,7 +284,7 @@ export class OrderedModel extends SubscriptionModel {
       const row = this.#row(message)
       if (row === undefined) continue
       if (row.notBeforeMs === NEVER_BY_ITSELF) this.states.set(message, { ...row, notBeforeMs: 0 })
-      else if (row.notBeforeMs > 0) return
+      else if (!this.#isLetGo(message, row)) return
     }
   }
 
@@ -285,9 +292,15 @@ export class OrderedModel extends SubscriptionModel {
   #holdBackBehind(message: number): void {
     for (const other of this.#chain(message)) {
       const row = this.#row(other)
-      if (row?.notBeforeMs !== 0 || this.#offset(other) <= this.#offset(message)) continue
+      if (row === undefined || !this.#isLetGo(other, row)) continue
+      if (this.#offset(other) <= this.#offset(message)) continue
+      this.#lost.delete(other)
       this.states.set(other, { ...row, notBeforeMs: NEVER_BY_ITSELF })
     }
+  }
+
+  #isLetGo(message: number, { notBeforeMs }: Waiting): boolean {
+    return notBeforeMs === 0 || this.#lost.has(message)
   }
 
   #row(message: number): Waiting | undefined {

@@ -72,6 +72,16 @@ export class BacklogWatch {
     return true
   }
 
+  /** Resolves with whether some breaker opened within `withinMs`. */
+  async breakerOpened(withinMs: number): Promise<boolean> {
+    const giveUpAt = performance.now() + withinMs
+    for (await this.refresh(); this.#open.length === 0; await this.refresh()) {
+      if (performance.now() > giveUpAt) return false
+      await sleep(LOOK_EVERY_MS)
+    }
+    return true
+  }
+
   async close(): Promise<void> {
     this.#closed.abort()
     await this.#round

@@ -33,6 +33,8 @@ export const quickScale: Scale = {
 }
 
 const DRAIN_MS_MAX = 60_000
+/** A busy machine may take a while to have made the few attempts that tell of an outage. */
+const BREAKER_MS_MAX = 20_000
 
 /** The service behind each subscription, by the name that the stand-ins use. */
 const serviceOf: Readonly<Record<string, string>> = {
@@ -72,7 +74,7 @@ export async function runExperiment(site: Site, scale: Scale): Promise<Result> {
     console.log('3. The mail server goes down, and the same again.')
     await control(site, 'PUT', '/email/broken')
     const outage = [await runSync(site, scale, true), await runAsync(site, scale, true)]
-    await watch.refresh()
+    await watch.breakerOpened(BREAKER_MS_MAX)
     console.log(`4. The mail server is back: ${watch.waiting} deliveries are waiting, ${watch.describeBreakers()}.`)
     await control(site, 'DELETE', '/email/broken')
     await watch.drained(DRAIN_MS_MAX, 'account-status')

@@ -16,6 +16,7 @@ export class BreakerWork<Run extends Abortable> implements Work<Run> {
   }
 
   next(nowMs: number, running: number): Run | undefined {
+    this.#breaker.choose()
     if (!this.#breaker.mayStart()) return undefined
     const run = this.#work.next(nowMs, running)
     if (run !== undefined) run.runNumber = this.#breaker.start()
@@ -32,6 +33,10 @@ export class BreakerWork<Run extends Abortable> implements Work<Run> {
 
   failed(run: Run, thrown: unknown, nowMs: number): void {
     this.#breaker.judge(run.runNumber, false, () => this.#work.failed(run, thrown, nowMs))
+  }
+
+  leftBehind(run: Run, thrown: unknown): Promise<void> | undefined {
+    return this.#work.leftBehind?.(run, thrown)
   }
 
   timedOut(run: Run, nowMs: number): void {

@@ -6,11 +6,14 @@
  *   a run that started after the failure finds the downstream alive, the failure was the message's own: it is settled
  *   as any other. When the circuit opens, all that is undecided is put back, uncounted. When neither happens for as
  *   long as the retry policy waits after such an attempt, the message is put back too: its next failure is one more
- *   outage in a row.
+ *   outage in a row. A retry waits at least as long as it takes repeated failures to open the circuit, so that in such
+ *   a row no message has two turns.
  * - Otherwise, and for runs from before the circuit last opened, the message is put back, uncounted; behind the others
  *   if it was tried as a probe or while ramping, so that one message cannot fail all probes.
  * - A message whose failure went uncounted before, while others have found the downstream alive since, is settled as
  *   any other: so a failure of the message itself, whatever it looks like, is uncounted only a few times.
+ * - The failure of a retry is worth little as evidence (see `Circuit`), but is kept as any other: without a later sign
+ *   of life it is not counted, so that an outage costs no attempts even when it meets nothing but retries.
  * - Suspects keep everything else from starting, so they never wait here: they are set aside, uncounted, unless the
  *   downstream sounded alive up to then; in that case the attempt counts.
  * - While closing, messages are released, uncounted.
@@ -26,6 +29,7 @@ import { failureOf } from '../settlement/failure.ts'
 import type { FailureGuard, Finisher } from '../settlement/finisher.ts'
 import type { GrantLedger } from '../settlement/grant-ledger.ts'
 import { Circuit, type CircuitState } from './circuit.ts'
+import { PassedOver } from './passed-over.ts'
 import { BreakerReporter } from './reporter.ts'
 import { retryAfterMs } from './retry-after.ts'
 import type { BreakerSettings } from './settings.ts'
@@ -36,7 +40,7 @@ export interface BreakerTools {
   readonly source: Pick<Source, 'reportBreaker'>
   readonly settings: ConsumerSettings
   readonly environment: Environment
-  readonly supply: Pick<Supply, 'putBack' | 'setDown'>
+  readonly supply: Supply
   readonly finisher: Pick<Finisher, 'decide' | 'release' | 'park'>
   /** More may be fetched than before. */
   onStarted(): void
@@ -49,6 +53,7 @@ export class Breaker implements FailureGuard {
   readonly #settings: BreakerSettings
   readonly #circuit: Circuit
   readonly #undecided = new Undecided()
+  readonly #passedOver: PassedOver
   readonly #reporter: BreakerReporter
   readonly #fields: LogFields
   readonly #isOutage = (thrown: unknown): boolean => this.#classify(thrown)
@@ -65,15 +70,23 @@ export class Breaker implements FailureGuard {
     this.#settings = settings
     this.#fields = { topic, subscription }
     this.#circuit = new Circuit({ ...settings, concurrency }, tools.environment.random)
+    this.#passedOver = new PassedOver(tools.supply)
     this.#reporter = new BreakerReporter(tools.source, tools.environment, this.#fields)
   }
 
   /**
-   * Messages that were tried and wait for another time while the breaker is not closed. They are not to keep others
-   * from being fetched: those may work where these fail.
+   * Messages that were tried, now or before, and wait for another time while the breaker is not closed. They are not to
+   * keep others from being fetched: those may work where these fail.
    */
   get tried(): number {
-    return this.#circuit.state === 'closed' ? 0 : this.#undecided.marked
+    return this.#circuit.state === 'closed' ? 0 : this.#undecided.marked + this.#passedOver.count
+  }
+
+  /** Something may start, if `mayStart` says so: sees to it that it is what tells most. */
+  choose(): void {
+    // To take a message and put it back would cost a permission.
+    if (this.#circuit.state === 'closed' || this.#closing || this.#tools.settings.limits.length > 0) return
+    if (this.#passedOver.look()) this.#tools.onStarted()
   }
 
   mayStart(): boolean {
@@ -109,10 +122,10 @@ export class Breaker implements FailureGuard {
     const failure = { ledger, index, thrown, atMs, afterRun: this.#circuit.started }
     testimony.retryAfterMs = Math.max(testimony.retryAfterMs, retryAfterMs(thrown, atMs))
     const mark = this.#undecided.markOf(failure)
-    const repeated = mark !== undefined && this.#circuit.aliveSince(mark)
-    if (repeated) testimony.repeated++
+    const own = mark !== undefined && this.#circuit.aliveSince(mark)
+    if (this.#isRepeated(ledger, mark, own)) testimony.repeated++
     else testimony.outages++
-    if (repeated || !isPending(failure)) return false
+    if (own || !isPending(failure)) return false
     if (ledger.grant.isolated && !this.#closing) return this.#parks(failure)
     testimony.kept.push(failure)
     return true
@@ -121,6 +134,7 @@ export class Breaker implements FailureGuard {
   /** The ledger is complete, or its lease was lost. */
   forget(ledger: GrantLedger): void {
     this.#undecided.forget(ledger)
+    this.#passedOver.forget(ledger)
     this.#setTimer()
   }
 
@@ -151,6 +165,15 @@ export class Breaker implements FailureGuard {
     }
   }
 
+  // Once its failure was counted a message comes back in a grant of its own: what tells those that always fail is the
+  // attempt. One that was tried before, while only such had their turn, tells nothing new either. A probe that fails a
+  // second time has to do: there is nothing else to be tried. `own`: the failure is the message's own.
+  #isRepeated({ grant }: GrantLedger, mark: number | undefined, own: boolean): boolean {
+    const { state, repeated } = this.#circuit
+    if (state === 'half-open') return own || (grant.attempt > 1 && (mark === undefined || !this.#circuit.isFresh(mark)))
+    return grant.attempt > 1 || (state === 'closed' && mark !== undefined && repeated > 0)
+  }
+
   #weigh(run: number, succeeded: boolean, testimony: Testimony): void {
     const circuit = this.#circuit
     const { state, allowed, probeAtMs } = circuit
@@ -161,6 +184,7 @@ export class Breaker implements FailureGuard {
     if (state === 'closed' && circuit.state === 'closed' && testimony.kept.length === 0 && this.#undecided.empty) return
     this.#dispose(testimony, state, fresh)
     if (evidence === 'alive') this.#decide()
+    if (circuit.state === 'closed') this.#passedOver.clear()
     const moved = circuit.state !== state || circuit.probeAtMs !== probeAtMs
     if (moved && !this.#closing) this.#reporter.moved(state, circuit, testimony.reason, failures)
     this.#setTimer()
@@ -180,7 +204,9 @@ export class Breaker implements FailureGuard {
   #setDown(kept: readonly KeptFailure[], askedMs: number): void {
     const first = kept[0]
     if (first === undefined) return
-    const dueAtMs = this.#elapsedMs() + Math.max(this.#delayMs(first), askedMs)
+    // Retries that came back sooner could keep all handlers busy before anything else has had its turn.
+    const leastMs = first.ledger.grant.attempt === 1 ? 0 : this.#circuit.repeatedMaxMs
+    const dueAtMs = this.#elapsedMs() + Math.max(this.#delayMs(first), askedMs, leastMs)
     this.#undecided.add({ failures: kept, afterRun: first.afterRun, dueAtMs })
     for (const failure of kept) this.#tools.supply.setDown(failure)
   }
@@ -194,6 +220,7 @@ export class Breaker implements FailureGuard {
     const pending = failures.filter(isPending)
     for (const failure of place === 'first' ? pending.toReversed() : pending) {
       this.#undecided.mark(failure)
+      this.#passedOver.forget(failure.ledger)
       this.#tools.supply.putBack(failure, place)
     }
     if (pending.length > 0) this.#tools.onStarted()

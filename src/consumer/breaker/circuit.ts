@@ -7,7 +7,12 @@
  * - half-open: the probe runs, and nothing else starts. A sign of life leads to ramping, an outage to open, for twice as
  *   long as before; if it told nothing (its message was invalid, its lease was lost), another one may start at once.
  * - ramping: 1, 2, 4, ... runs at once, doubled after as many signs of life as are allowed at once, until `concurrency`
- *   is reached: then it is closed. An outage opens it, for twice as long as before.
+ *   is reached: then it is closed. As many outages in a row as are allowed at once open it, for twice as long as before:
+ *   at least two, since one message may have failed for itself, and at most `threshold`.
+ *
+ * Repeated failures, of messages that have failed before, tell next to nothing one by one: while half-open, another
+ * message may be probed at once. But that could go on for ever when no other messages are left. So a long row of them
+ * opens it, too.
  *
  * Invariants: of the runs that started since it last opened (the *fresh* ones) there is never more than one while it is
  * half-open, and never more than are allowed while it is ramping. Runs from before that change nothing but how long it stays
@@ -17,10 +22,14 @@ import type { Random } from '../../environment/index.ts'
 
 export type CircuitState = 'closed' | 'open' | 'half-open' | 'ramping'
 
-/**
- * What a run told about the downstream. `repeated`: only outages of messages of which it is known that the downstream
- * works for others: these open the breaker when there are many of them in a row, but not each of them by itself.
- */
+// In thresholds: repeated failures in a row that open it, when they go on for so many probe delays as well. After a
+// restart, hundreds of retries may be due before anything else.
+const REPEATED_MAX = 10
+const REPEATED_DELAYS_MAX = 5
+// The same while half-open, however soon: it is the outage that has to be disproved.
+const REPEATED_PROBES_MAX = 2
+
+/** What a run told about the downstream. `repeated`: only outages of messages that have failed before. */
 export type Evidence = 'alive' | 'outage' | 'repeated' | 'none'
 
 export interface CircuitSettings {
@@ -33,13 +42,17 @@ export class Circuit {
   state: CircuitState = 'closed'
   /** While it is open: when the next probe may start. */
   probeAtMs = 0
-  /** Outages in a row since the last sign of life, or since it opened. */
+  /** Outages and repeated failures since the last sign of life, or since it opened. */
   failures = 0
+  /** Of these, the repeated failures. */
+  repeated = 0
   /** Runs that have started. */
   started = 0
   readonly #settings: CircuitSettings
   readonly #random: Random
   #delayMs: number
+  /** When the first repeated failure of the row happened. */
+  #repeatedSinceMs = 0
   #notBeforeMs = 0
   #openedAfter = 0
   #lastAlive = 0
@@ -90,23 +103,31 @@ export class Circuit {
     return this.state === 'closed' && this.failures === 0 && this.#lastAlive > this.#openedAfter
   }
 
+  /** How long repeated failures in a row may go on at least. */
+  get repeatedMaxMs(): number {
+    return REPEATED_DELAYS_MAX * this.#settings.probe.delayMs
+  }
+
   /** A run has ended. `retryAfterMs`: how long the downstream wants to be left alone. */
   end(run: number, evidence: Evidence, elapsedMs: number, retryAfterMs = 0): void {
-    this.#notBeforeMs = Math.max(this.#notBeforeMs, elapsedMs + retryAfterMs)
+    const notBeforeMs = Math.max(this.#notBeforeMs, elapsedMs + retryAfterMs)
+    // One host of many, which turns its own messages away, has no say in when the others are tried.
+    if (evidence !== 'repeated') this.#notBeforeMs = notBeforeMs
     if (evidence === 'alive') this.#lastAlive = Math.max(this.#lastAlive, run)
-    if (this.isFresh(run)) this.#endFresh(evidence, elapsedMs)
+    if (this.isFresh(run)) this.#endFresh(evidence, elapsedMs, notBeforeMs)
     else if (this.state === 'open') this.probeAtMs = Math.max(this.probeAtMs, this.#notBeforeMs)
   }
 
-  #endFresh(evidence: Evidence, elapsedMs: number): void {
+  #endFresh(evidence: Evidence, elapsedMs: number, notBeforeMs: number): void {
     this.#running--
     if (evidence === 'alive') this.#foundAlive()
     else if (evidence === 'none') this.#toldNothing()
-    else this.#failed(evidence, elapsedMs)
+    else if (this.#isEnough(evidence, elapsedMs)) this.#open(elapsedMs, notBeforeMs)
+    else this.#toldNothing()
   }
 
   #foundAlive(): void {
-    this.failures = 0
+    this.#forgive()
     this.#notBeforeMs = 0
     if (this.state === 'half-open') this.#ramp(1)
     else if (this.state === 'ramping' && ++this.#alive >= this.#allowed) this.#ramp(this.#allowed * 2)
@@ -124,22 +145,39 @@ export class Circuit {
     if (this.state === 'half-open') this.state = 'open'
   }
 
-  #failed(evidence: 'outage' | 'repeated', elapsedMs: number): void {
+  #isEnough(evidence: 'outage' | 'repeated', elapsedMs: number): boolean {
     this.failures++
-    const alone = evidence === 'outage' && this.state !== 'closed'
-    if (alone || this.failures >= this.#settings.threshold) this.#open(elapsedMs)
-    else this.#toldNothing()
+    if (evidence === 'outage') return this.failures - this.repeated >= this.#outagesMax
+    if (this.repeated++ === 0) this.#repeatedSinceMs = elapsedMs
+    return this.#areEnough(elapsedMs - this.#repeatedSinceMs)
   }
 
-  #open(elapsedMs: number): void {
+  #areEnough(repeatedMs: number): boolean {
+    const { threshold } = this.#settings
+    if (this.state === 'half-open') return this.repeated >= REPEATED_PROBES_MAX * threshold
+    return this.repeated >= REPEATED_MAX * threshold && repeatedMs >= this.repeatedMaxMs
+  }
+
+  get #outagesMax(): number {
+    const { threshold } = this.#settings
+    if (this.state === 'half-open') return 1
+    return this.state === 'closed' ? threshold : Math.min(threshold, Math.max(2, this.#allowed))
+  }
+
+  #forgive(): void {
+    this.failures = 0
+    this.repeated = 0
+  }
+
+  #open(elapsedMs: number, notBeforeMs: number): void {
     const { delayMs, maxMs } = this.#settings.probe
     if (this.state === 'closed') this.#delayMs = delayMs
     else this.#delayMs = Math.min(maxMs, this.#delayMs * 2)
     this.state = 'open'
-    this.failures = 0
+    this.#forgive()
     this.#running = 0
     this.#openedAfter = this.started
     const jitteredMs = Math.ceil(this.#delayMs * (1 - this.#random.number() / 2))
-    this.probeAtMs = Math.max(elapsedMs + jitteredMs, this.#notBeforeMs)
+    this.probeAtMs = Math.max(elapsedMs + jitteredMs, notBeforeMs)
   }
 }

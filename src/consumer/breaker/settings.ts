@@ -1,5 +1,5 @@
 import { type Duration, describe, parseDuration } from '../../message/duration.ts'
-import { checkOptionNames, invalidOption, wholeNumber } from '../../message/options.ts'
+import { checkOptionNames, checkSwitch, invalidOption, wholeNumber } from '../../message/options.ts'
 import { isOutage } from './is-outage.ts'
 
 /**
@@ -12,7 +12,10 @@ export interface BreakerOptions {
    * which posthorn exports. When it throws, that counts as `false`.
    */
   readonly isOutage?: (error: unknown) => boolean
-  /** Outages in a row, with no other outcome between them, at which the breaker opens. 1 to 10,000. Default 5. */
+  /**
+   * Outages in a row, with no other outcome between them, at which the breaker opens. 1 to 10,000. Default 5. Those of
+   * retries do not count, unless ten times as many fail in a row for five probe delays.
+   */
   readonly threshold?: number
   /** When single messages are tried while the breaker is open. */
   readonly probe?: ProbeOptions
@@ -38,7 +41,7 @@ const probeNames = new Set(['delay', 'max'])
 /** What was given for `breaker`; undefined: no breaker. Throws POSTHORN_INVALID_OPTION. */
 export function readBreaker(option: boolean | BreakerOptions | undefined): BreakerSettings | undefined {
   if (option === undefined || option === false) return undefined
-  const options = option === true ? {} : option
+  const options = option === true ? {} : checkSwitch('breaker', option)
   checkOptionNames('breaker', options, breakerNames)
   const { isOutage: classify = isOutage, threshold = 5, probe = {} } = options
   if (typeof classify !== 'function') {

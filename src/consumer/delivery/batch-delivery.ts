@@ -7,7 +7,10 @@ import { Abortable } from './abortable.ts'
 
 /** What a batch handler is told about the batch at hand: its second argument. */
 export interface BatchContext {
-  /** As for single messages; a lost lease aborts it even when it covers only a part of the batch. */
+  /**
+   * As for single messages; a lost lease aborts it even when it covers only a part of the batch, and cancelling once all
+   * of the batch is cancelled.
+   */
   readonly signal: AbortSignal
   /** The highest attempt among the batch's messages; `detailsOf` tells each one's own. */
   readonly attempt: number
@@ -69,9 +72,10 @@ export class BatchDelivery extends Abortable implements BatchContext {
     return this.items.some((item) => item.ledger === ledger)
   }
 
-  // One cancelled message does not stop the others of its batch.
-  includes(): boolean {
-    return false
+  // One cancelled message does not stop the others of its batch: only the last one that is left does.
+  includes(item: Item): boolean {
+    if (!this.holds(item.ledger)) return false
+    return this.items.every(({ ledger, index }) => !ledger.isOpen(index))
   }
 
   get attempt(): number {

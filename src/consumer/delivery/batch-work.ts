@@ -1,6 +1,7 @@
 /**
  * Hands messages to a handler in batches. A batch is due when it is full, in messages or in what may be held in bytes,
- * or when its first message has waited for `waitMs` since it was granted. One timer, set for the oldest message, brings the runner back when a wait is over.
+ * or when its first message has waited for `waitMs` since it was granted; where there are limits, when the supply says.
+ * One timer, set for the oldest message, brings the runner back when a wait is over.
  * A suspect is a batch of its own.
  */
 import type { StoredEvent } from '../../engine.ts'
@@ -92,8 +93,9 @@ export class BatchWork implements Work<BatchDelivery> {
     supply.prepare()
     const oldestMs = supply.oldestArrivedAtMs
     if (oldestMs === undefined) return false
-    if (supply.count >= this.#size || supply.full) return true
-    const leftMs = oldestMs + this.#waitMs - environment.clock.elapsedMs()
+    if (supply.count >= this.#size) return true
+    const fullMs = supply.full ? Number.NEGATIVE_INFINITY : oldestMs + this.#waitMs
+    const leftMs = (supply.startByMs ?? fullMs) - environment.clock.elapsedMs()
     if (leftMs > 0 && this.#timer === undefined) this.#wakeIn(leftMs)
     return leftMs <= 0
   }

@@ -43,11 +43,15 @@ export interface DeliveryContext {
    * `work` throws, so does the step, and nothing is stored (`Discard` and `RetryAfter` mean what they always mean). The
    * process may die between the effect and its storing, so that the next attempt runs `work` once more: the step's
    * `idempotencyKey` lets a service recognise that. Results are kept until the message is acknowledged; a dead letter
-   * keeps them, so that a redrive goes on where it stopped. Steps may run side by side.
+   * keeps them, so that a redrive goes on where it stopped.
+   *
+   * Steps may run side by side. When the handler fails while some still run, the failure is recorded once they are over,
+   * or the handler's time is; it begins no others then (POSTHORN_LEASE_LOST). The result of one that ends later is kept
+   * if it comes before the next attempt starts.
    *
    * Names have 1 to 200 characters. Rejects with POSTHORN_STEP_CONFLICT when the handler has begun a step of this name
-   * already, POSTHORN_STEP_TIMEOUT, POSTHORN_INVALID_OPTION, POSTHORN_LEASE_LOST when the message is somebody else's by
-   * now, and POSTHORN_UNSERIALIZABLE_STEP when the result has no form in JSON: the effect has happened then, and later
+   * already, POSTHORN_STEP_TIMEOUT, POSTHORN_INVALID_OPTION, POSTHORN_LEASE_LOST when the message is not this call's any
+   * more, and POSTHORN_UNSERIALIZABLE_STEP when the result has no form in JSON: the effect has happened then, and later
    * attempts do not repeat it but fail with the same, until the dead letter is redriven.
    */
   step<Result>(
@@ -67,6 +71,8 @@ export class Delivery extends Abortable implements DeliveryContext {
   /** Of the message within its grant. */
   readonly index: number
   readonly deadline: number
+  /** What the handler threw. It begins no steps any more. */
+  failure: { readonly thrown: unknown } | undefined = undefined
   readonly #tools: StepTools
   #steps: Steps | undefined = undefined
 
@@ -136,6 +142,29 @@ export class Delivery extends Abortable implements DeliveryContext {
   /** The store may have results of its steps. */
   get hasSteps(): boolean {
     return this.#steps?.kept === true
+  }
+
+  /**
+   * Resolves once the steps under way are over, or nobody takes their results any more because the message was lost or
+   * cancelled. Undefined: that is so already.
+   */
+  unfinishedSteps(): Promise<void> | undefined {
+    const unfinished = this.#isPending() ? this.#steps?.unfinished() : undefined
+    return unfinished && Promise.race([unfinished, this.#noLongerPending()])
+  }
+
+  #isPending(): boolean {
+    return !this.ledger.lost && this.ledger.isOpen(this.index)
+  }
+
+  // A signal that aborts because the consumer closes leaves the steps the rest of the time for that.
+  #noLongerPending(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const look = () => {
+      if (!this.#isPending()) resolve()
+    }
+    this.signal.addEventListener('abort', look, { once: true })
+    return promise
   }
 
   // Ids are chosen for one topic, and sources tell apart who chose them.

@@ -6,6 +6,8 @@
  * Handlers that return no promise finish within the loop, without recursion and without a trip through the microtask
  * queue; a turn budget keeps them from holding up the event loop.
  *
+ * A handler that has failed keeps its slot, and its deadline, until what it left running is over.
+ *
  * A handler that outruns its timeout is abandoned: its slot leaves the list of running ones at once, its delivery is
  * settled as failed, and its lane, if the handler ever ends, ends without effect. So a handler that never ends costs
  * the memory of its own promise and nothing else. Timeouts and durations go by the monotonic clock: a wall clock that
@@ -14,6 +16,7 @@
 import type { Clock, Timer } from '../../environment/index.ts'
 import { DurationAverage } from '../fetching/prefetch.ts'
 import type { Abortable } from './abortable.ts'
+import type { LeaseGate } from './lease-gate.ts'
 import { RunningList, Slot } from './running-list.ts'
 import { TurnBudget } from './turn-budget.ts'
 
@@ -24,6 +27,8 @@ export interface Work<Run extends Abortable> {
   invoke(run: Run): unknown
   succeeded(run: Run, nowMs: number): void
   failed(run: Run, thrown: unknown, nowMs: number): void
+  /** What the handler, which has failed, left running: `failed` is called once that is over. Undefined: nothing. */
+  leftBehind?(run: Run, thrown: unknown): Promise<void> | undefined
   timedOut(run: Run, nowMs: number): void
   /** A handler that had been abandoned has ended after all. */
   endedLate(run: Run, durationMs: number): void
@@ -38,6 +43,7 @@ export class Runner<Run extends Abortable> {
   /** When a handler last ended, by `Clock.elapsedMs`. */
   lastEndedAtMs = Number.NEGATIVE_INFINITY
   readonly #work: Work<Run>
+  readonly #gate: LeaseGate
   readonly #clock: Clock
   readonly #concurrency: number
   readonly #timeoutMs: number
@@ -47,8 +53,9 @@ export class Runner<Run extends Abortable> {
   #filling = false
   #onIdle: (() => void) | undefined = undefined
 
-  constructor(work: Work<Run>, clock: Clock, limits: { concurrency: number; timeoutMs: number }) {
+  constructor(work: Work<Run>, gate: LeaseGate, clock: Clock, limits: { concurrency: number; timeoutMs: number }) {
     this.#work = work
+    this.#gate = gate
     this.#clock = clock
     this.#concurrency = limits.concurrency
     this.#timeoutMs = limits.timeoutMs
@@ -88,6 +95,7 @@ export class Runner<Run extends Abortable> {
     for (const slot of this.#running.slots()) this.#abandon(slot)
     this.#timer?.cancel()
     this.#timer = undefined
+    this.#gate.stop()
     this.#work.stop?.()
   }
 
@@ -110,6 +118,8 @@ export class Runner<Run extends Abortable> {
       } catch (error) {
         failed = true
         thrown = error
+        const left = slot.abandoned ? undefined : this.#work.leftBehind?.(slot.run, thrown)
+        if (left !== undefined) await left
       }
       if (slot.abandoned) return this.#endLate(slot, slot.run)
       const nowMs = this.#clock.now()
@@ -123,7 +133,7 @@ export class Runner<Run extends Abortable> {
   }
 
   #begin(slot: Slot<Run>, nowMs: number, elapsedMs: number): void {
-    slot.run = this.#mayBegin(elapsedMs) ? this.#work.next(nowMs, this.#running.count) : undefined
+    slot.run = this.#mayBegin(nowMs, elapsedMs) ? this.#work.next(nowMs, this.#running.count) : undefined
     if (slot.run === undefined) return
     slot.startedAtMs = elapsedMs
     slot.deadlineMs = elapsedMs + this.#timeoutMs
@@ -133,8 +143,9 @@ export class Runner<Run extends Abortable> {
   }
 
   // Settling the delivery before may have led to `fill`, which has used the freed place.
-  #mayBegin(elapsedMs: number): boolean {
-    return this.#running.count < this.#concurrency && this.#budget.spend(elapsedMs)
+  #mayBegin(nowMs: number, elapsedMs: number): boolean {
+    if (this.#running.count >= this.#concurrency || !this.#gate.isOpen(nowMs, () => this.fill())) return false
+    return this.#budget.spend(elapsedMs)
   }
 
   #end(slot: Slot<Run>, elapsedMs: number): void {

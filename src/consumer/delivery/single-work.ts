@@ -54,9 +54,15 @@ export class SingleWork implements Work<Delivery> {
     else this.#finisher.fail(ledger, index, thrown, nowMs)
   }
 
+  leftBehind(delivery: Delivery, thrown: unknown): Promise<void> | undefined {
+    delivery.failure = { thrown }
+    return delivery.unfinishedSteps()
+  }
+
   timedOut(delivery: Delivery, nowMs: number): void {
     const error = this.#tools.overrun.report(placeOf(delivery))
-    this.failed(delivery, error, nowMs)
+    // Of a handler that has failed, only steps outran the timeout: its failure says more.
+    this.failed(delivery, delivery.failure === undefined ? error : delivery.failure.thrown, nowMs)
     delivery.abort(error)
   }
 

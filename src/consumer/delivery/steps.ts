@@ -7,12 +7,14 @@
  * then finished. Only then its caller goes on, with what the store has, read back: so the first attempt and later ones
  * see the same.
  *
- * State: the names begun, the results that the store had when the first step began, and whether it may have any now.
+ * State: the names begun, how many of them are not over, the results that the store had when the first step began, and
+ * whether it may have any now. Once the handler has failed none is begun any more: the next attempt may run beside it.
  *
  * Failure: what the function throws is the step's outcome, after its own retries. A result that JSON has no form for
- * fails the step after its effect, so that is kept too, and later attempts fail without the effect. When the store fails between effect
- * and finish, it is asked again for as long as the handler may run, because giving up means to have the effect twice. A
- * lost lease ends that: the store takes no results from who has lost the message.
+ * fails the step after its effect, so that is kept too, and later attempts fail without the effect. When the store fails
+ * between effect and finish, it is asked again for as long as the handler may run, because giving up means to have the
+ * effect twice. A lost lease ends that: the store takes no results from who has lost the message. After a timeout that
+ * is followed by a retry it does, until the next attempt is granted, so a step that ends in between is not run again.
  */
 import type { LeaseId, Source } from '../../engine.ts'
 import { type Environment, pause } from '../../environment/index.ts'
@@ -42,7 +44,8 @@ export interface SteppedDelivery {
   readonly signal: AbortSignal
   readonly aborted: boolean
   readonly deadline: number
-  readonly attempt: number
+  /** Defined once the handler has failed. */
+  readonly failure: object | undefined
   idempotencyKeyFor(step: string): string
 }
 
@@ -57,6 +60,8 @@ export class Steps {
   readonly #tools: StepTools
   readonly #begun = new Set<string>()
   #known: Promise<ReadonlyMap<string, string>> | undefined
+  #running = 0
+  #onIdle: (() => void) | undefined = undefined
 
   constructor(delivery: SteppedDelivery, tools: StepTools) {
     this.#delivery = delivery
@@ -67,18 +72,37 @@ export class Steps {
     checkStep(name, work)
     const settings = readStepOptions(options)
     this.#begin(name)
+    this.#running++
+    try {
+      return this.#valueOf(name, await this.#resultOf(name, work, settings))
+    } finally {
+      if (--this.#running === 0) this.#onIdle?.()
+    }
+  }
+
+  /** Resolves once no step is under way; undefined when that is so now. */
+  unfinished(): Promise<void> | undefined {
+    if (this.#running === 0) return undefined
+    return new Promise((resolve) => {
+      this.#onIdle = resolve
+    })
+  }
+
+  async #resultOf(name: string, work: StepWork, settings: StepSettings): Promise<string> {
     const known = (await this.#load()).get(name)
-    if (known !== undefined && !this.#mayRunAgain(known)) return this.#valueOf(name, known)
+    if (known !== undefined) return known
     const result = resultOf(await this.#runToEnd(name, work, settings))
     await this.#keep(name, result)
-    return this.#valueOf(name, result)
+    return result
   }
 
   #begin(name: string): void {
-    if (this.#begun.has(name)) {
-      const { subscription } = this.#tools.settings
-      throw new PosthornError('POSTHORN_STEP_CONFLICT', { step: name, subscription })
+    const { subscription } = this.#tools.settings
+    if (this.#delivery.failure !== undefined) {
+      const reason = `the call of the handler had failed when it began step ${name}`
+      throw new PosthornError('POSTHORN_LEASE_LOST', { subscription, reason })
     }
+    if (this.#begun.has(name)) throw new PosthornError('POSTHORN_STEP_CONFLICT', { step: name, subscription })
     this.#begun.add(name)
   }
 
@@ -147,11 +171,6 @@ export class Steps {
     return clock.now() + delayMs < this.#delivery.deadline ? delayMs : undefined
   }
 
-  // A step without a usable result has had its effect; only an operator, who has redriven it, may want that again.
-  #mayRunAgain(known: string): boolean {
-    return this.#delivery.attempt === 1 && parse(known).problem !== undefined
-  }
-
   #valueOf(name: string, result: string): unknown {
     const { value, problem } = parse(result)
     if (problem === undefined) return value
@@ -184,7 +203,10 @@ class StepCall implements StepContext {
   }
 }
 
-/** What is kept of a step: a value, if it gave one, or why what it gave is lost. */
+/**
+ * What is kept of a step: a value, if it gave one, or why what it gave is lost. With such a problem the step has had its
+ * effect; only an operator may want that again, so a redrive makes the store forget it (see `Source.recordStep`).
+ */
 interface Result {
   readonly value?: unknown
   readonly problem?: string

@@ -23,7 +23,7 @@ import type { WorkTools } from './work-tools.ts'
 /** How long a message waits when the store would not begin a transaction for it. */
 const LOCKED_OUT_MS = 1_000
 
-type Transactions = Pick<Source, 'transact'>
+export type Transactions = Pick<Source, 'transact'>
 
 /** The context of a transactional handler. */
 class TransactionalDelivery extends Delivery {

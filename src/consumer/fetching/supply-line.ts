@@ -4,11 +4,13 @@
  */
 import type { Source } from '../../engine.ts'
 import type { Environment } from '../../environment/index.ts'
+import type { EventChecks } from '../flow/event-checks.ts'
 import { Flow } from '../flow/flow.ts'
 import { KeyLanes } from '../order/key-lanes.ts'
 import { Overflow } from '../order/overflow.ts'
 import type { Outage } from '../outage.ts'
 import type { ConsumerSettings } from '../settings.ts'
+import type { GrantLedger } from '../settlement/grant-ledger.ts'
 import { GrantBuffer } from './buffer.ts'
 import type { Pace } from './prefetch.ts'
 import type { Intake, Item, Witness } from './supply.ts'
@@ -20,6 +22,8 @@ export interface SupplyHost {
   /** Of asking the engine for admission. */
   readonly outage: Outage
   pace(): Pace
+  /** The checks of events that are to be made before permission is asked for. */
+  readonly checks: EventChecks | undefined
   /** Handler calls under way. */
   running(): number
   /** Pulls begun so far. */
@@ -28,6 +32,8 @@ export interface SupplyHost {
   park(item: Item, until: number | 'chain' | 'freed'): void
   /** Gives a message back with nothing counted. */
   release(item: Item): void
+  /** Settles what a ledger has to say beside of what became of its messages. */
+  tell(ledger: GrantLedger): void
   /** A message cannot be told which limits it counts in. */
   reject(item: Item, error: unknown): void
   /** Something may be taken that could not be before. */
@@ -62,7 +68,8 @@ export function supplyLine(host: SupplyHost): SupplyLine {
 
 function overflowOf(lanes: KeyLanes, flow: Flow | undefined, host: SupplyHost): Overflow {
   const { settings, environment } = host
-  const starving = () =>
-    host.running() < settings.concurrency && !lanes.held && (flow === undefined ? lanes.count : flow.ahead) === 0
+  // A few tenants may keep all handlers busy, and others starve for that.
+  const hungry = () => flow?.looksFurther === true || host.running() < settings.concurrency
+  const starving = () => hungry() && !lanes.held && (flow === undefined ? lanes.count : flow.ahead) === 0
   return new Overflow(lanes, environment.clock, starving)
 }

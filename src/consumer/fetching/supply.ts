@@ -26,6 +26,11 @@ export interface Supply {
   readonly full: boolean
   /** When the oldest message that could be taken now was granted, by `Clock.elapsedMs`. Undefined when there is none. */
   readonly oldestArrivedAtMs: number | undefined
+  /**
+   * Only where there are limits: until when what could be taken now, if it does not fill a batch, waits for more, by
+   * `Clock.elapsedMs`. Undefined when there is nothing.
+   */
+  readonly startByMs?: number | undefined
   /** A handler is free: gets ready what it can, before `count` and `oldestArrivedAtMs` are read. `take` does it by itself. */
   prepare(): void
   /** The next message to start. */

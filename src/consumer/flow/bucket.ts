@@ -62,6 +62,11 @@ export class Bucket {
     return Math.min(this.#usable.length, this.waiting.length)
   }
 
+  /** Of its first usable permission; infinity: it has none. */
+  get usableSinceMs(): number {
+    return this.#usable.first?.fromMs ?? Number.POSITIVE_INFINITY
+  }
+
   admit(permissions: readonly Permission[]): void {
     for (const permission of permissions) this.#coming.push(permission)
   }

@@ -13,6 +13,11 @@ export function idOf(buckets: Buckets): string {
 // What users wrote may give anything back, whatever its type says.
 function text(limit: string, bucket: unknown): string {
   if (typeof bucket === 'string') return bucket
+  if (bucket instanceof Promise) {
+    // What becomes of it concerns nobody any more; left alone, its failure would end the process.
+    bucket.catch(() => {})
+    throw new TypeError(`The function \`by\` of limit ${limit} gave a promise; it has to return a string at once.`)
+  }
   throw new TypeError(`The function \`by\` of limit ${limit} gave ${typeof bucket} and not a string.`)
 }
 

@@ -7,6 +7,9 @@
  * a consumer that starts nothing, for whatever reason, takes nothing from the others' share. What is not used in time
  * lapses, and frees its place.
  *
+ * Events that need a check pass it first (`EventChecks`), so that a permission is used as soon as it may be. Those of
+ * batches gather before permission is asked for, and permissions for a moment before they are used (`Gathering`).
+ *
  * A message in flight holds its place from its start until it has ended, was set down or put back, or its lease is lost.
  * A suspect needs permission like any other; nothing else is asked about while there is one.
  *
@@ -24,10 +27,13 @@ import type { GrantLedger } from '../settlement/grant-ledger.ts'
 import { Admissions, type Demand } from './admissions.ts'
 import { Alarm } from './alarm.ts'
 import type { Bucket } from './bucket.ts'
-import { bucketsOf, graceOf } from './classifier.ts'
+import { graceOf } from './classifier.ts'
 import { askAgain, demandsOf, startsAhead } from './demands.ts'
+import { Entrance } from './entrance.ts'
+import { Gathering } from './gathering.ts'
 import { Places } from './places.ts'
-import { setAside, startIntervalMs } from './set-aside.ts'
+import { makeRoom } from './set-aside.ts'
+import type { SuspectTurn } from './suspect-turn.ts'
 import { WaitingRoom } from './waiting-room.ts'
 
 const LOOK_INTERVAL_MS = 100
@@ -45,7 +51,9 @@ export class Flow implements Intake, Witness {
   readonly #room = new WaitingRoom((bucket, permissions) => this.#lapsed(bucket, permissions))
   readonly #places = new Places()
   readonly #admissions: Admissions
-  #suspect: { readonly item: Item; readonly bucket: Bucket } | undefined
+  readonly #gathering: Gathering
+  readonly #entrance: Entrance
+  readonly #suspect: SuspectTurn
   /** A handler has asked since the engine was asked. */
   #hungry = false
   #question = 0
@@ -64,9 +72,12 @@ export class Flow implements Intake, Witness {
     this.#limits = host.settings.limits
     this.#countsPlaces = this.#limits.some(({ kind }) => kind === 'inFlight')
     this.looksFurther = this.#limits.some(({ by }) => by !== undefined)
-    const tools = { source: host.source, clock: this.#clock, outage: host.outage, places: this.#places }
+    this.#entrance = new Entrance(base, this.#room, host, () => this.#changed())
+    this.#suspect = this.#entrance.suspect
+    const graceMs = graceOf(this.#limits)
+    this.#gathering = new Gathering(host.settings.batch, this.#limits, this.#room, graceMs)
     this.#admissions = new Admissions(
-      { ...tools, graceMs: graceOf(this.#limits) },
+      { source: host.source, clock: this.#clock, outage: host.outage, places: this.#places, graceMs },
       {
         demands: () => this.#demands(),
         onLeft: (left) => askAgain(this.#room.buckets(), this.#limits, left),
@@ -81,13 +92,14 @@ export class Flow implements Intake, Witness {
   }
 
   get ahead(): number {
-    if (!this.looksFurther) return this.#room.waiting + this.#base.ahead
+    if (!this.looksFurther) return this.#entrance.underCheck + this.#room.waiting + this.#base.ahead
     // Of few buckets there is never enough: behind them may be those of others.
     return this.#room.size < this.#host.settings.concurrency ? 0 : this.count + this.#base.ahead
   }
 
   get blocked(): number {
-    return (this.looksFurther ? this.#room.waiting - this.count : 0) + this.#base.blocked
+    const waiting = this.looksFurther ? this.#entrance.underCheck + this.#room.waiting - this.count : 0
+    return waiting + this.#base.blocked
   }
 
   get full(): boolean {
@@ -99,10 +111,11 @@ export class Flow implements Intake, Witness {
   }
 
   get oldestArrivedAtMs(): number | undefined {
-    if (this.count === 0) return undefined
-    const startable = this.#room.buckets().filter((bucket) => bucket.startable > 0)
-    const oldestMs = Math.min(...startable.map(({ waiting }) => waiting.first!.ledger.arrivedAtMs))
-    return Number.isFinite(oldestMs) ? oldestMs : undefined
+    return this.count === 0 ? undefined : this.#room.oldestStartableMs
+  }
+
+  get startByMs(): number | undefined {
+    return this.#gathering.startByMs(this.count, this.full, this.#clock.elapsedMs())
   }
 
   add(ledger: GrantLedger): void {
@@ -110,7 +123,7 @@ export class Flow implements Intake, Witness {
   }
 
   prepare(): void {
-    do this.#draw()
+    do this.#entrance.draw()
     while (this.#setAside())
     this.#hungry = true
     this.#look()
@@ -119,27 +132,25 @@ export class Flow implements Intake, Witness {
 
   take(): Item | undefined {
     const nowMs = this.#clock.elapsedMs()
-    if (this.looksFurther && nowMs >= this.#lookedAtMs + LOOK_INTERVAL_MS) this.#lookFurther(nowMs)
+    // A few buckets may keep all handlers busy, and never ask for more, while others are waiting to be fetched.
+    if (this.looksFurther && nowMs >= this.#lookedAtMs + LOOK_INTERVAL_MS) {
+      this.#lookedAtMs = nowMs
+      this.prepare()
+    }
     const started = this.count > 0 || nowMs >= this.#nextMs ? this.#start(nowMs) : undefined
     if (started !== undefined) return started
     this.prepare()
     return this.count > 0 ? this.#start(this.#clock.elapsedMs()) : undefined
   }
 
-  // A few buckets may keep all handlers busy, and never ask for more, while others are waiting to be fetched.
-  #lookFurther(nowMs: number): void {
-    this.#lookedAtMs = nowMs
-    this.prepare()
-  }
-
   takeSuspect(running: number): Item | undefined {
     if (running > 0) return undefined
     for (;;) {
-      this.#suspect ??= this.#nextSuspect()
-      if (this.#suspect === undefined) return undefined
+      if (this.#suspect.item === undefined) this.#entrance.drawSuspect()
       const { item, bucket } = this.#suspect
-      if (item.ledger.isOpen(item.index)) return this.#startSuspect(item, bucket)
-      this.#forgetSuspect()
+      if (item === undefined) return undefined
+      if (item.ledger.isOpen(item.index)) return bucket && this.#startSuspect(item, bucket)
+      this.#suspect.end()
     }
   }
 
@@ -151,7 +162,7 @@ export class Flow implements Intake, Witness {
   putBack(item: Item, place: 'first' | 'last'): void {
     this.#leave(item)
     if (item.ledger.grant.isolated) this.#base.putBack(item, place)
-    else this.#admit(item, place)
+    else this.#entrance.admit(item, place)
   }
 
   ended(item: Item, end: End): void {
@@ -168,8 +179,7 @@ export class Flow implements Intake, Witness {
   }
 
   drop(ledger: GrantLedger): void {
-    if (this.#suspect?.item.ledger === ledger) this.#forgetSuspect()
-    this.#room.takeWhere((item) => item.ledger === ledger)
+    this.#entrance.takeWhere((item) => item.ledger === ledger)
     this.#places.leaveAll(ledger)
     this.#base.drop(ledger)
     this.#look()
@@ -177,24 +187,20 @@ export class Flow implements Intake, Witness {
   }
 
   cancel(item: Item): void {
-    this.#room.takeWhere(({ ledger, index }) => ledger === item.ledger && index === item.index)
+    this.#entrance.takeWhere(({ ledger, index }) => ledger === item.ledger && index === item.index)
     this.#base.cancel(item)
     this.#look()
   }
 
   withdraw(partitions: ReadonlySet<number>): readonly Item[] {
-    const leaves = ({ ledger }: Item) => partitions.has(ledger.grant.partition)
-    const suspects = this.#suspect !== undefined && leaves(this.#suspect.item) ? [this.#suspect.item] : []
-    if (suspects.length > 0) this.#forgetSuspect()
-    const items = [...this.#room.takeWhere(leaves), ...suspects, ...this.#base.withdraw(partitions)]
+    const waiting = this.#entrance.takeWhere(({ ledger }) => partitions.has(ledger.grant.partition))
+    const items = [...waiting, ...this.#base.withdraw(partitions)]
     this.#look()
     return items
   }
 
   drain(): readonly Item[] {
-    const suspects = this.#suspect === undefined ? [] : [this.#suspect.item]
-    this.#forgetSuspect()
-    const items = [...this.#room.takeAll(), ...suspects, ...this.#base.drain()]
+    const items = [...this.#entrance.takeWhere(() => true), ...this.#base.drain()]
     this.count = 0
     return items
   }
@@ -203,29 +209,6 @@ export class Flow implements Intake, Witness {
     this.#stopped = true
     this.#alarm.stop()
     this.#admissions.stop()
-  }
-
-  // Fills the queues with what the supply behind has.
-  #draw(): void {
-    while (!this.#room.full && !this.#base.held) {
-      const item = this.#base.take()
-      if (item === undefined) return
-      this.#admit(item, 'last')
-    }
-  }
-
-  #admit(item: Item, place: 'first' | 'last'): void {
-    const bucket = this.#classify(item)
-    if (bucket !== undefined) this.#room.add(bucket, item, place)
-  }
-
-  #classify(item: Item): Bucket | undefined {
-    try {
-      return this.#room.bucket(bucketsOf(this.#limits, item.ledger.message(item.index).event))
-    } catch (error) {
-      this.#host.reject(item, error)
-      return undefined
-    }
   }
 
   #start(nowMs: number): Item | undefined {
@@ -241,14 +224,6 @@ export class Flow implements Intake, Witness {
     return started.item
   }
 
-  #nextSuspect(): { item: Item; bucket: Bucket } | undefined {
-    const item = this.#base.takeSuspect(0)
-    const bucket = item && this.#classify(item)
-    if (item === undefined || bucket === undefined) return undefined
-    bucket.suspected = true
-    return { item, bucket }
-  }
-
   #startSuspect(item: Item, bucket: Bucket): Item | undefined {
     this.#hungry = true
     this.#look()
@@ -256,14 +231,9 @@ export class Flow implements Intake, Witness {
       this.#admissions.poke()
       return undefined
     }
-    this.#forgetSuspect()
+    this.#suspect.end()
     this.#enter(item, bucket)
     return item
-  }
-
-  #forgetSuspect(): void {
-    if (this.#suspect !== undefined) this.#suspect.bucket.suspected = false
-    this.#suspect = undefined
   }
 
   #lapsed(bucket: Bucket, permissions: number): void {
@@ -291,21 +261,24 @@ export class Flow implements Intake, Witness {
     this.#hungry = false
     this.#question++
     const nowMs = this.#clock.elapsedMs()
-    if (this.#suspect !== undefined) return demandsOf([this.#suspect.bucket], 1, nowMs, this.#question)
-    if (this.#base.held) return []
+    const { bucket } = this.#suspect
+    if (bucket !== undefined) return demandsOf([bucket], 1, nowMs, this.#question)
+    if (this.#base.held || this.#gathers(nowMs)) return []
     const starts = startsAhead(this.#host.pace(), this.#host.running())
     return demandsOf(this.#room.buckets(), starts, nowMs, this.#question)
   }
 
+  // Whether messages are still to come before anything is asked about; then it is looked at again in time.
+  #gathers(nowMs: number): boolean {
+    const untilMs = this.#gathering.messagesUntilMs(this.full)
+    if (untilMs <= nowMs) return false
+    this.#alarm.setBy(untilMs)
+    return true
+  }
+
   #setAside(): boolean {
-    const { settings, environment } = this.#host
     if (!this.looksFurther || !this.#room.full || this.#base.held) return false
-    const { averageMs } = this.#host.pace()
-    const intervalMs = Math.max(startIntervalMs(this.#limits, averageMs), averageMs / settings.concurrency)
-    const timeMs = environment.clock.now()
-    return setAside(this.#room, intervalMs, this.#clock.elapsedMs(), (item, waitMs) =>
-      this.#host.park(item, timeMs + waitMs),
-    )
+    return makeRoom(this.#room, this.#host)
   }
 
   // Counts what may start now, and sets the timer for when that changes by itself.

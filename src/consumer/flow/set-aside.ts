@@ -3,9 +3,12 @@
  * which of them are to wait in the store instead, and for how long.
  */
 import type { Item } from '../fetching/supply.ts'
+import type { SupplyHost } from '../fetching/supply-line.ts'
 import type { ConfiguredLimit } from '../settings.ts'
 import type { Bucket } from './bucket.ts'
 import type { WaitingRoom } from './waiting-room.ts'
+
+type MakeRoomHost = Pick<SupplyHost, 'settings' | 'environment' | 'pace' | 'park'>
 
 /** What will start within this time anyway is not worth a row in the store. */
 const WORTH_MS = 1_000
@@ -14,8 +17,16 @@ const WAIT_MS_MAX = 60_000
 /** How long handlers are taken to run before one has ended. */
 const DURATION_MS_UNKNOWN = 1_000
 
+/** As `setAside`, at the pace at which messages of a bucket start, and until a time of the wall clock. */
+export function makeRoom(room: WaitingRoom, { settings, environment, pace, park }: MakeRoomHost): boolean {
+  const { averageMs } = pace()
+  const intervalMs = Math.max(startIntervalMs(settings.limits, averageMs), averageMs / settings.concurrency)
+  const timeMs = environment.clock.now()
+  return setAside(room, intervalMs, environment.clock.elapsedMs(), (item, waitMs) => park(item, timeMs + waitMs))
+}
+
 /** Takes the last messages out of the largest buckets until half of the room is free, or the rest has not long to wait. */
-export function setAside(
+function setAside(
   room: WaitingRoom,
   intervalMs: number,
   nowMs: number,
@@ -35,7 +46,7 @@ export function setAside(
 }
 
 /** Milliseconds from one start of a bucket's messages to the next, about, when all limits are used up. */
-export function startIntervalMs(limits: readonly ConfiguredLimit[], averageMs: number): number {
+function startIntervalMs(limits: readonly ConfiguredLimit[], averageMs: number): number {
   return limits.reduce((longest, limit) => Math.max(longest, intervalOf(limit, averageMs)), 0)
 }
 

@@ -43,6 +43,23 @@ export class WaitingRoom {
     return this.waiting - MESSAGES_MAX / 2
   }
 
+  /** When the oldest message was granted, by `Clock.elapsedMs`; infinity: there is none. */
+  get oldestArrivedAtMs(): number {
+    const oldest = (ms: number, { waiting }: Bucket) =>
+      Math.min(ms, waiting.first?.ledger.arrivedAtMs ?? Number.POSITIVE_INFINITY)
+    return this.buckets().reduce(oldest, Number.POSITIVE_INFINITY)
+  }
+
+  /** As above, of the messages that could start at the last `look`. */
+  get oldestStartableMs(): number | undefined {
+    return least(this.#startable().map(({ waiting }) => waiting.first!.ledger.arrivedAtMs))
+  }
+
+  /** Since when one of these has had permission. */
+  get usableSinceMs(): number | undefined {
+    return least(this.#startable().map(({ usableSinceMs }) => usableSinceMs))
+  }
+
   buckets(): readonly Bucket[] {
     return [...this.#buckets.values()]
   }
@@ -112,6 +129,10 @@ export class WaitingRoom {
     return items
   }
 
+  #startable(): readonly Bucket[] {
+    return this.buckets().filter(({ startable }) => startable > 0)
+  }
+
   #pass(bucket: Bucket, nowMs: number): void {
     const lapsed = bucket.pass(nowMs)
     if (lapsed > 0) this.#onLapsed(bucket, lapsed)
@@ -130,4 +151,8 @@ export class WaitingRoom {
     // Averages leave fractions behind.
     this.#bytes = this.waiting === 0 ? 0 : this.#bytes - item.ledger.messageBytes
   }
+}
+
+function least(values: readonly number[]): number | undefined {
+  return values.length === 0 ? undefined : Math.min(...values)
 }

@@ -3,7 +3,7 @@
  * ended and not yet recorded. A message without a key has a lane to itself. Linked through the items, because most
  * lanes are short-lived and hold one message.
  */
-import type { Item } from '../fetching/supply.ts'
+import type { End, Item } from '../fetching/supply.ts'
 import type { GrantLedger } from '../settlement/grant-ledger.ts'
 import type { PartitionLanes } from './partition-lanes.ts'
 
@@ -87,6 +87,13 @@ export class Lane {
     return taken
   }
 
+  /** When nothing waits here any more, those that it owes its key to can have it. */
+  freeIfEmpty(): void {
+    if (!this.owed || this.waiting > 0 || this.key === undefined) return
+    this.owed = false
+    this.partition.freed.push(this.key)
+  }
+
   #before(offset: number): LaneItem | undefined {
     let before: LaneItem | undefined
     for (let item = this.first; item !== undefined && item.offset < offset; item = item.next) before = item
@@ -107,5 +114,18 @@ export class Lane {
     item.next = undefined
     this.waiting--
     return item
+  }
+}
+
+export function outcomeOf(end: End): LaneItem['outcome'] {
+  if (end === 'acked' || end === 'recorded') return 'done'
+  switch (end.kind) {
+    case 'retry':
+    case 'park':
+      return 'stored'
+    case 'dead':
+      return end.blocks === true ? 'stored' : 'done'
+    case 'release':
+      return 'released'
   }
 }

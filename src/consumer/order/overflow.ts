@@ -1,6 +1,6 @@
 /**
  * Keeps a few slow keys from filling the memory with what waits behind them, so that nothing of other keys could be
- * fetched. When the lanes are full and handlers starve, what waits in lanes that will not get through it soon goes
+ * fetched. When the lanes are full and others starve for it, what waits in lanes that will not get through it soon goes
  * back to the store until the rest of the lane has ended: from the longest lanes first, until half of the room is free.
  *
  * States: idle; watching, with a timer, as long as the lanes are full: lanes are looked at every 100 ms, and one that at
@@ -24,7 +24,10 @@ export class Overflow {
   #timer: Timer | undefined
   #stopped = false
 
-  /** `starving`: handlers are free, and only messages that were not fetched yet could keep them busy. */
+  /**
+   * `starving`: handlers are free, or are to be shared with other tenants, and only messages that were not fetched yet
+   * could make use of them.
+   */
   constructor(lanes: KeyLanes, clock: Clock, starving: () => boolean) {
     this.#lanes = lanes
     this.#clock = clock

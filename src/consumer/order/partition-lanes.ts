@@ -8,9 +8,9 @@
  * ever there, which is at or before the real one: what is before it was overlooked by nobody. Operators can empty a
  * chain without our knowing; then the next message of the key is set aside once, is due at once, and ends the matter.
  *
- * Grants may *cross* a settlement: several of a chain become due together, and while one of them is being given back to
- * the store, a pull may bring the next ones, granted before the engine knew. So what a pull brings that was under way
- * when the engine recorded that an earlier message of the key waits again, has to wait behind it.
+ * Grants may *cross* a settlement: several of a chain become due together, and while one of them is on its way back to the
+ * store, or a dead letter that blocks its key is skipped, a pull may bring the next ones, granted before the engine knew.
+ * So what comes of a key has to turn back as long as an earlier message of it is on that way (`GivenUp`).
  *
  * Messages that are released go back into the log's part of the partition, from which the engine grants in offset order.
  * Until all of that is recorded, and from a pull that was under way then, what comes of the partition may have been
@@ -18,14 +18,13 @@
  */
 import { BoxMap } from '../../collections/box-map.ts'
 import type { KeyChain } from '../../engine.ts'
-import { Lane } from './lane.ts'
+import { GivenUp } from './given-up.ts'
+import { Lane, type LaneItem } from './lane.ts'
 
 interface StoredKey {
   firstOffset: number
   lastOffset: number
-  /** The message that was given back last, and how many pulls had been begun when that was recorded. */
-  returnedOffset: number
-  returnedAtPull: number
+  readonly givenUp: GivenUp
 }
 
 export class PartitionLanes {
@@ -72,46 +71,43 @@ export class PartitionLanes {
     return this.leaving > 0 || pull <= this.#leftAtPull
   }
 
-  /** Whether something of the key in the store comes before this offset. */
-  storedBefore(key: string, offset: number): boolean {
-    if (this.#stored.size === 0) return false
-    const stored = this.#stored.get(key)
-    return stored !== undefined && stored.firstOffset < offset
-  }
-
-  store(key: string, offset: number): void {
-    const stored = this.#stored.get(key)
-    if (stored === undefined) this.#stored.set(key, storedKey(offset, offset))
-    else if (offset > stored.lastOffset) stored.lastOffset = offset
-    else if (offset < stored.firstOffset) stored.firstOffset = offset
-  }
-
-  /** Recorded: the message waits in the store, and `pulls` have been begun so far. */
-  returned(key: string, offset: number, pulls: number): void {
-    const stored = this.#stored.get(key)
-    if (stored === undefined) return
-    stored.returnedOffset = offset
-    stored.returnedAtPull = pulls
-  }
-
-  /**
-   * Whether a message that pull number `pull` has brought out of the store was granted before an earlier one of its key
-   * was given back. Once that one itself comes again, nothing can have crossed it any more.
-   */
-  crosses(key: string, offset: number, pull: number): boolean {
-    if (this.#stored.size === 0) return false
-    const stored = this.#stored.get(key)
+  /** Whether the message, which has just come, has to go behind what its key has in the store, or on its way there. */
+  waitsInStore({ lane: { key }, ledger, offset }: LaneItem): boolean {
+    const stored = this.#ofKey(key)
     if (stored === undefined) return false
-    if (offset <= stored.returnedOffset) stored.returnedOffset = Number.POSITIVE_INFINITY
-    return stored.returnedOffset < offset && pull <= stored.returnedAtPull
+    return ledger.grant.setAside ? stored.givenUp.crosses(offset, ledger.pull) : stored.firstOffset < offset
   }
 
-  /** Recorded: the message is settled for good. */
-  settled(key: string, offset: number): void {
-    if (this.#stored.size > 0 && this.#stored.get(key)?.lastOffset === offset) this.#stored.delete(key)
+  /** A message is given up to the store, and `pulls` have been begun so far. */
+  store(item: LaneItem, pulls: number): void {
+    const { lane, offset } = item
+    if (lane.key === undefined) return
+    const stored = this.#ofKey(lane.key) ?? storedKey(offset, offset)
+    this.#stored.set(lane.key, stored)
+    stored.firstOffset = Math.min(stored.firstOffset, offset)
+    stored.lastOffset = Math.max(stored.lastOffset, offset)
+    stored.givenUp.add(item, pulls)
+  }
+
+  /** What became of a message is recorded, and `pulls` have been begun so far. */
+  recorded(item: LaneItem, pulls: number): void {
+    const { lane, offset, outcome } = item
+    const stored = this.#ofKey(lane.key)
+    if (stored === undefined || lane.key === undefined) return
+    if (outcome === 'stored') stored.givenUp.recorded(item, pulls)
+    if (outcome === 'done' && stored.lastOffset === offset) this.#stored.delete(lane.key)
+  }
+
+  /** The lease of a message is lost: nothing of it will be recorded any more. */
+  lost(item: LaneItem): void {
+    this.#ofKey(item.lane.key)?.givenUp.lost(item)
+  }
+
+  #ofKey(key: string | undefined): StoredKey | undefined {
+    return this.#stored.size === 0 || key === undefined ? undefined : this.#stored.get(key)
   }
 }
 
 function storedKey(firstOffset: number, lastOffset: number): StoredKey {
-  return { firstOffset, lastOffset, returnedOffset: Number.POSITIVE_INFINITY, returnedAtPull: 0 }
+  return { firstOffset, lastOffset, givenUp: new GivenUp() }
 }

@@ -50,6 +50,11 @@ export class Settler {
   /** One more message of `ledger` has finished. */
   finished(ledger: GrantLedger): void {
     this.waiting++
+    this.tell(ledger)
+  }
+
+  /** `ledger` has something to say, if only of keys. */
+  tell(ledger: GrantLedger): void {
     if (ledger.listed) return
     ledger.listed = true
     this.#listed.push(ledger)

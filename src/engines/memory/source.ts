@@ -30,6 +30,8 @@ const SURPLUS_INTERVAL_MS = 100
  * the subscription forgets it, until it asks for something again.
  */
 export class MemorySource implements Source, LeaseHolder {
+  /** All that share the store are stopped together, and a session renews itself before it looks at another. */
+  readonly leasedUntilMs = Number.POSITIVE_INFINITY
   readonly session: Session
   readonly #engine: MemoryEngine
   readonly #subscription: Subscription
@@ -98,12 +100,13 @@ export class MemorySource implements Source, LeaseHolder {
 
   async steps(lease: LeaseId, offset: number): Promise<ReadonlyMap<string, string>> {
     this.#begin('steps')
-    return this.#subscription.steps.of(this.#heldPlace(lease, offset))
+    return this.#subscription.steps.of(this.#heldPlace(lease, offset) ?? this.#refuseLost())
   }
 
   async recordStep(lease: LeaseId, offset: number, name: string, result: string): Promise<void> {
     this.#begin('recordStep')
-    this.#subscription.steps.record(this.#heldPlace(lease, offset), name, result)
+    const place = this.#heldPlace(lease, offset) ?? this.#failedPlace(lease, offset) ?? this.#refuseLost()
+    this.#subscription.steps.record(place, name, result)
   }
 
   async transact(): Promise<never> {
@@ -164,9 +167,18 @@ export class MemorySource implements Source, LeaseHolder {
     return lease?.holder === this ? lease : undefined
   }
 
-  #heldPlace(id: LeaseId, offset: number): MessagePlace {
+  /** Of a message that failed under the lease, and waits for its next attempt. */
+  #failedPlace(id: LeaseId, offset: number): MessagePlace | undefined {
+    if (this.#closing.signal.aborted) return undefined
+    return this.#subscription.rows.failedUnder(id, offset)
+  }
+
+  #heldPlace(id: LeaseId, offset: number): MessagePlace | undefined {
     const lease = this.#heldLease(id)
-    if (lease?.isOpen(offset)) return { partition: lease.range.partition, offset }
+    return lease?.isOpen(offset) ? { partition: lease.range.partition, offset } : undefined
+  }
+
+  #refuseLost(): never {
     const details = { subscription: this.#subscription.name, reason: 'it is not held by this consumer any more' }
     throw new PosthornError('POSTHORN_LEASE_LOST', details)
   }

@@ -165,13 +165,10 @@ export class Subscription {
     this.ownership.giveUpSurplus()
   }
 
-  /** Forgets the steps of messages that are not delivered again. */
+  /** Forgets the steps of messages that are neither delivered again nor dead letters. */
   sweepSteps(): void {
-    const placed = new Set(Array.from(this.rows, ({ partition, offset }) => `${partition}:${offset}`))
-    this.steps.sweep((place) => {
-      const { partition, offset } = place
-      return offset >= this.floor(partition) || placed.has(`${partition}:${offset}`) || this.deadLetters.has(place)
-    })
+    const kept = new Set([...this.rows, ...this.deadLetters].map(nameOf))
+    this.steps.sweep((place) => kept.has(nameOf(place)) || this.#mayReturn(place))
   }
 
   state(nowMs: number, oldestTimeMs: number | undefined): SubscriptionState {
@@ -192,9 +189,23 @@ export class Subscription {
     }
   }
 
+  /** Whether the message is to come through the cursor or with a range. */
+  #mayReturn(place: MessagePlace): boolean {
+    const { partition, offset } = place
+    if (offset >= this.position(partition) || this.returned.has(place)) return true
+    for (const lease of this.leases.values()) {
+      if (lease.range.partition === partition && lease.isOpen(offset)) return true
+    }
+    return false
+  }
+
   #giveRowBack(row: Row, crashes: number): void {
     row.history = { ...row.history, crashes }
     if (this.ordered && this.chains.waitsAgain(row)) this.rows.wait(row, { for: 'turn' }, 'parked')
     else this.rows.wait(row, row.wait, 'returned')
   }
+}
+
+function nameOf({ partition, offset }: MessagePlace): string {
+  return `${partition}:${offset}`
 }

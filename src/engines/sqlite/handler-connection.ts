@@ -14,17 +14,12 @@ import { type Clock, pause } from '../../environment/index.ts'
 import { PosthornError } from '../../errors.ts'
 import type { SqliteAddress } from './address.ts'
 import { PROLONG_SESSIONS } from './sql/sessions.ts'
-import { Subscriptions } from './store/consumers/subscriptions.ts'
 import { findHeld, type HeldMessage } from './store/delivery/held-message.ts'
-import { LeaseRows, type SourceRow } from './store/delivery/leases.ts'
+import type { SourceRow } from './store/delivery/leases.ts'
 import { configureCommits, limitBytes, StatementCache } from './store/file/connection.ts'
 import { BUSY_LIMIT_MS, isBusy } from './store/file/failure.ts'
-import { Log } from './store/log/log.ts'
-import { MessageReader } from './store/log/message-reader.ts'
-import { Chains } from './store/order/chains.ts'
-import { Exceptions } from './store/settlement/exceptions.ts'
-import { type SettleOutcome, Settling } from './store/settlement/settling.ts'
-import { Steps } from './store/settlement/steps.ts'
+import { type SettlementParts, settlementParts } from './store/settlement/parts.ts'
+import type { SettleOutcome } from './store/settlement/settling.ts'
 
 /** Our own transactions last for a fraction of a millisecond, which is not worth a timer; whoever is not done then is. */
 const SPIN_MS = 0.05
@@ -37,10 +32,7 @@ const spinCell = new Int32Array(new SharedArrayBuffer(4))
 export class HandlerConnection {
   readonly database: DatabaseSync
   readonly #statements: StatementCache
-  readonly #leases: LeaseRows
-  readonly #exceptions: Exceptions
-  readonly #settling: Settling
-  readonly #steps: Steps
+  readonly #parts: SettlementParts
 
   constructor({ file, maxBytes }: SqliteAddress) {
     this.database = new DatabaseSync(existing(file), { timeout: 0 })
@@ -51,14 +43,8 @@ export class HandlerConnection {
       this.database.close()
       throw error
     }
-    const statements = new StatementCache((sql) => this.database.prepare(sql))
-    const log = new Log(statements)
-    const chains = new Chains(statements)
-    this.#statements = statements
-    this.#leases = new LeaseRows(statements)
-    this.#exceptions = new Exceptions(statements, new MessageReader(log), chains)
-    this.#steps = new Steps(statements, new Subscriptions(statements, log))
-    this.#settling = new Settling(this.#leases, this.#exceptions, chains, this.#steps)
+    this.#statements = new StatementCache((sql) => this.database.prepare(sql))
+    this.#parts = settlementParts(this.#statements)
   }
 
   get isOpen(): boolean {
@@ -70,7 +56,7 @@ export class HandlerConnection {
   }
 
   find(lease: LeaseId, sessionId: number, offset: number): HeldMessage | undefined {
-    return findHeld(this.#leases, this.#exceptions, lease, sessionId, offset)
+    return findHeld(this.#parts.leases, this.#parts.exceptions, lease, sessionId, offset)
   }
 
   /** From here to `endWork`, the connection is the handler's. */
@@ -90,8 +76,8 @@ export class HandlerConnection {
 
   acknowledge(source: SourceRow, sessionId: number, lease: LeaseId, held: HeldMessage, nowMs: number): SettleOutcome {
     const { subscriptionId, partition, offset } = held
-    this.#steps.forget(subscriptionId, partition, [offset])
-    return this.#settling.settle(source, sessionId, { lease, acked: [offset, offset + 1], exceptions: [] }, nowMs)
+    this.#parts.steps.forget(subscriptionId, partition, [offset])
+    return this.#parts.settling.settle(source, sessionId, { lease, acked: [offset, offset + 1], exceptions: [] }, nowMs)
   }
 
   /** Lets no session run out before `untilMs`. */

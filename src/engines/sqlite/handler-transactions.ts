@@ -11,9 +11,9 @@
  * A lease is looked up within the transaction, before the handler begins, and cannot be lost after that. Whose lease it
  * is, the writer thread says: it is asked once, and again when a lease is not found, because sessions are replaced.
  *
- * A handler that outruns its timeout is rolled back here, even if nobody else notices. One that was given up may still
- * be running, and would go on writing in the transaction of the next one: its connection is closed. The writer thread
- * learns afterwards what was committed.
+ * A handler that outruns its timeout is rolled back here, even if nobody else notices. What a handler leaves behind when
+ * it ends, or goes on doing once it was given up, must not become part of the next one's transaction: the connection is
+ * only lent to it, and closed where it was given up. The writer thread learns afterwards what was committed.
  */
 import type { DatabaseSync } from 'node:sqlite'
 import { setImmediate } from 'node:timers/promises'
@@ -23,6 +23,7 @@ import { type ErrorCode, PosthornError } from '../../errors.ts'
 import type { SqliteAddress } from './address.ts'
 import { HandlerConnection, retryWhileBusy } from './handler-connection.ts'
 import type { Host } from './host.ts'
+import { Loan } from './lent-connection.ts'
 import type { Holder } from './protocol.ts'
 import type { HeldMessage } from './store/delivery/held-message.ts'
 import { describeFailure } from './store/file/failure.ts'
@@ -159,14 +160,16 @@ export class HandlerTransactions {
   }
 
   // Whatever becomes of the handler: nobody else could ever write to the file again.
-  #work({ work, subscription, timeoutMs }: HandlerTask, transaction: DatabaseSync): Promise<void> {
-    return new Promise((resolve, reject) => {
+  #work({ work, subscription, timeoutMs }: HandlerTask, database: DatabaseSync): Promise<void> {
+    const loan = new Loan(database)
+    const worked = new Promise<void>((resolve, reject) => {
       const giveUp = () => reject(new PosthornError('POSTHORN_HANDLER_TIMEOUT', { subscription, timeoutMs }))
       const timer = this.#clock.setTimer(timeoutMs, giveUp)
-      work(transaction)
+      work(loan.connection)
         .then(resolve, reject)
         .finally(() => timer.cancel())
     })
+    return worked.finally(() => loan.end())
   }
 
   #commit(

@@ -11,14 +11,14 @@
  * said itself what became of them. It ends when it is closed; when the file was removed or replaced, which nobody but an
  * operator can mend; and for a database in memory, which is gone with its thread.
  */
-import type { EngineOptions, Grant, LeaseId, SourceOptions } from '../../engine.ts'
+import type { EngineOptions } from '../../engine.ts'
 import type { Clock, Logger, Timer } from '../../environment/index.ts'
 import { PosthornError } from '../../errors.ts'
 import { IN_MEMORY, type SqliteAddress } from './address.ts'
-import { DecodedBatches } from './decoded-batches.ts'
+import { Listeners, type SourceListener } from './listeners.ts'
 import { BEAT_MS, Liveness } from './liveness.ts'
 import { PendingCalls } from './pending-calls.ts'
-import type { Command, LostLeases, PullResult, ThreadData, Turn, WireError, WireSourceOptions } from './protocol.ts'
+import type { Command, ThreadData, Turn, WireError, WireSourceOptions } from './protocol.ts'
 import { describeFailure } from './store/file/failure.ts'
 import { fromWire } from './wire-error.ts'
 import { WriterThread } from './writer-thread.ts'
@@ -26,21 +26,6 @@ import { WriterThread } from './writer-thread.ts'
 /** Omits a member from each part of a union. */
 type Without<Union, Name extends string> = Union extends unknown ? Omit<Union, Name> : never
 type CallCommand = Without<Extract<Command, { call: number }>, 'call' | 'nowMs'>
-
-/** What a source wants to be told. */
-export interface SourceListener extends Pick<SourceOptions, 'onCancelled' | 'onLeasesLost' | 'onSurplus' | 'onDamage'> {
-  /** `pull` is the number that was given to the pull. */
-  onGrants(grants: readonly Grant[], pull: number): void
-  /** Without a number: no pull can be answered any more. */
-  onPullFailed(error: PosthornError, pull?: number): void
-  /** The source could not be opened again in a new thread, and never will be: its subscription is gone. */
-  onGone(error: PosthornError): void
-}
-
-interface OpenSource {
-  readonly options: WireSourceOptions
-  readonly listener: SourceListener
-}
 
 const WARNING_MS = 60_000
 const REOPEN_MS_FIRST = 100
@@ -53,8 +38,7 @@ export class Host {
   readonly #data: ThreadData
   readonly #liveness = new Liveness()
   readonly #calls = new PendingCalls()
-  readonly #sources = new Map<number, OpenSource>()
-  readonly #decoded = new DecodedBatches()
+  readonly #sources = new Listeners()
   #thread: WriterThread | undefined
   /** Of the file that was opened first: a later thread takes no other. */
   #identity: string | undefined
@@ -88,6 +72,11 @@ export class Host {
     return this.#dead
   }
 
+  /** Held time moves here before it does in the thread, and stops for nobody. */
+  get leasedUntilMs(): number {
+    return this.#clock.real ? this.#liveness.leasedUntilMs : Number.POSITIVE_INFINITY
+  }
+
   get nowMs(): number {
     return this.#clock.now()
   }
@@ -104,12 +93,12 @@ export class Host {
 
   listen(source: number, handlerTimeoutMs: number, options: WireSourceOptions, listener: SourceListener): void {
     this.#liveness.trust(handlerTimeoutMs)
-    this.#sources.set(source, { options, listener })
+    this.#sources.add(source, { options, listener })
     this.#holdProcess()
   }
 
   ignore(source: number): void {
-    this.#sources.delete(source)
+    this.#sources.remove(source)
     this.#holdProcess()
   }
 
@@ -176,34 +165,13 @@ export class Host {
   }
 
   #act(turn: Turn): void {
-    this.#decoded.add(turn.batches)
-    if (turn.lost) this.#loseLeases(turn.lost)
-    for (const result of turn.grants) this.#handOver(result)
-    this.#decoded.forget(turn.forget)
-    for (const { source, lease, offset } of turn.cancelled ?? []) {
-      this.#sources.get(source)?.listener.onCancelled(lease, offset)
-    }
-    for (const { source, partitions } of turn.surplus ?? []) this.#sources.get(source)?.listener.onSurplus(partitions)
-    for (const { source, error } of turn.damaged) this.#sources.get(source)?.listener.onDamage(fromWire(error))
+    this.#sources.tell(turn)
+    if (turn.lost?.leasedUntilMs !== undefined) this.#liveness.noteLoss(turn.lost.leasedUntilMs)
     for (const result of turn.results) this.#calls.answer(result)
     this.#holdProcess()
     if (turn.trouble) this.#warn(turn.trouble)
     if (turn.alarmAtMs !== undefined) this.#setAlarm(turn.alarmAtMs)
     if (turn.ended) this.#lose(fromWire(turn.ended), true)
-  }
-
-  #handOver(result: PullResult): void {
-    const listener = this.#sources.get(result.source)?.listener
-    if ('error' in result) listener?.onPullFailed(fromWire(result.error), result.pull)
-    else
-      listener?.onGrants(
-        result.grants.map((grant) => this.#decoded.toGrant(grant)),
-        result.pull,
-      )
-  }
-
-  #loseLeases({ reason, held }: LostLeases): void {
-    for (const { source, leases } of held) this.#sources.get(source)?.listener.onLeasesLost(leases as LeaseId[], reason)
   }
 
   // It is tried ten times a second: said once a minute.
@@ -243,9 +211,8 @@ export class Host {
   #down(failure: PosthornError, announced = this.#ended): void {
     this.#dead = failure
     this.#thread = undefined
-    this.#decoded.clear()
     this.#calls.rejectAll(failure, this.file, announced)
-    for (const { listener } of this.#sources.values()) listener.onPullFailed(failure)
+    this.#sources.threadEnded(failure)
   }
 
   // Handlers may be waiting for their next message: the process is not to end for want of a thread.
@@ -258,7 +225,8 @@ export class Host {
     try {
       await this.#launch()
       if (this.#ended) return
-      for (const [source, { options, listener }] of this.#sources) await this.#openAgain(source, options, listener)
+      for (const [source, { options, listener }] of this.#sources.all())
+        await this.#openAgain(source, options, listener)
     } catch (error) {
       this.#stayDown(describeFailure(error, this.file), nextDelayMs)
       return

@@ -94,9 +94,8 @@ export type Command = { readonly nowMs?: number } & (
       readonly messagesMax: number
       readonly bytesMax: number
     }
-  | { readonly kind: 'unpull'; readonly source: number }
-  /** Gives back leases that came after their pull was given up. */
-  | { readonly kind: 'giveBack'; readonly source: number; readonly leases: readonly LeaseId[] }
+  /** The pull was given up: what it was granted, if it has been answered, was and will be seen by nobody. */
+  | { readonly kind: 'unpull'; readonly source: number; readonly pull: number }
   | { readonly kind: 'ensureTopic'; readonly call: number; readonly config: TopicConfig }
   | { readonly kind: 'ensureSubscription'; readonly call: number; readonly config: SubscriptionConfig }
   | { readonly kind: 'openSource'; readonly call: number; readonly source: number; readonly options: WireSourceOptions }
@@ -224,6 +223,8 @@ export interface SurplusPartitions {
 export interface LostLeases {
   readonly reason: string
   readonly held: readonly { readonly source: number; readonly leases: readonly LeaseId[] }[]
+  /** Their session is lost: the leases of the one after it hold until then. */
+  readonly leasedUntilMs?: number
 }
 
 export type CallResult =

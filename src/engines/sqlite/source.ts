@@ -76,6 +76,10 @@ export class SqliteSource implements Source {
     return source
   }
 
+  get leasedUntilMs(): number {
+    return this.#host.leasedUntilMs
+  }
+
   pull(limits: { messagesMax: number; bytesMax: number }, signal: AbortSignal): Promise<readonly Grant[]> {
     if (this.#closing || signal.aborted) return Promise.resolve([])
     const failure = this.#gone ?? this.#host.dead
@@ -83,7 +87,7 @@ export class SqliteSource implements Source {
     const pull = ++this.#pulls
     return new Promise((resolve, reject) => {
       const giveUp = () => {
-        this.#host.send({ kind: 'unpull', source: this.#number })
+        this.#host.send({ kind: 'unpull', source: this.#number, pull })
         this.#take()?.resolve([])
       }
       const settled = () => signal.removeEventListener('abort', giveUp)
@@ -172,11 +176,9 @@ export class SqliteSource implements Source {
     }
   }
 
-  // Leases that were under way while their pull was given up go back: nobody asked for them any more.
+  // What was under way while its pull was given up is nobody's: the thread takes it back when it hears of that.
   #receive(grants: readonly Grant[], pull: number): void {
-    if (this.#closing) return
-    if (this.#waiting && pull === this.#pulls) this.#take()?.resolve(grants)
-    else this.#host.send({ kind: 'giveBack', source: this.#number, leases: grants.map(({ lease }) => lease) })
+    if (pull === this.#pulls) this.#take()?.resolve(grants)
   }
 
   #refuseLost(): never {

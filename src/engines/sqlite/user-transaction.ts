@@ -1,8 +1,9 @@
 import { realpathSync } from 'node:fs'
-import { DatabaseSync } from 'node:sqlite'
+import type { DatabaseSync } from 'node:sqlite'
 import type { AppendOutcome } from '../../engine.ts'
 import { type Clock, pause } from '../../environment/index.ts'
 import { PosthornError } from '../../errors.ts'
+import { connectionOf } from './lent-connection.ts'
 import { StatementCache } from './store/file/connection.ts'
 import { describeFailure } from './store/file/failure.ts'
 import { atomically } from './store/file/savepoint.ts'
@@ -88,7 +89,8 @@ export class UserTransactions {
 }
 
 function asConnection(transaction: unknown): DatabaseSync {
-  if (transaction instanceof DatabaseSync) return transaction
+  const connection = connectionOf(transaction)
+  if (connection) return connection
   throw invalid(
     'it is not a DatabaseSync of node:sqlite, and another copy of SQLite in one process does not see the locks of the first, so that commits would be lost',
   )

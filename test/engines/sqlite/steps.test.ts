@@ -112,7 +112,7 @@ describe('steps', { concurrency: 2 }, () => {
     await except(reader, grant, { offset: 1, kind: 'retry', dueAtMs: Date.now() + 3_600_000, failure })
     await reader.source.settle([{ lease: grant.lease, acked: [0, 1, 2, 3], exceptions: [] }])
     sweep(file)
-    assert.deepEqual(rows(file), [1, 2, 3], 'all from the waiting retry on may come again')
+    assert.deepEqual(rows(file), [1, 3])
     await reader.source.settle([{ lease: grant.lease, acked: [3, 4], exceptions: [] }])
     await reader.source.close()
     sql(file, 'UPDATE posthorn_retries SET event = ?', '{}')

@@ -5,70 +5,9 @@ import { syncBuiltinESMExports } from 'node:module'
 import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { describe, type TestContext, test } from 'node:test'
-import { Liveness } from '../../../src/engines/sqlite/liveness.ts'
-import type { CallResult, Command, ThreadData, Turn, WireGrant } from '../../../src/engines/sqlite/protocol.ts'
-import { packGroup } from '../../../src/engines/sqlite/wire-group.ts'
-import { Writer } from '../../../src/engines/sqlite/writer/writer.ts'
-import { newGroup, newMessage } from '../../conformance/messages.ts'
-import { coded, folder, HERE, newFile, sql, topicConfig } from './bench.ts'
-
-const LEASE_MS = 1_000
-const START_MS = 1_700_000_000_000
-
-type Call = Omit<Extract<Command, { call: number }>, 'call'>
-
-class Stage {
-  readonly turns: Turn[] = []
-  readonly writer: Writer
-  nowMs: number
-  #call = 0
-
-  constructor(test: TestContext, file: string, data: Partial<ThreadData> = {}, nowMs = START_MS) {
-    this.nowMs = nowMs
-    const clock = { real: true, now: () => this.nowMs, elapsedMs: () => this.nowMs, setTimer: () => ({ cancel() {} }) }
-    const liveness = new Liveness()
-    liveness.trust(1e9)
-    liveness.beat(nowMs)
-    const threadData = { address: { file }, leaseMs: LEASE_MS, liveness: liveness.buffer, ...data }
-    this.writer = new Writer(
-      threadData,
-      clock,
-      (turn) => this.turns.push(turn),
-      () => {},
-    )
-    test.after(() => this.writer.turn([{ kind: 'close', call: 0 }]))
-  }
-
-  /** With a topic, a subscription and a source. */
-  static ready(test: TestContext, file: string): Stage {
-    const stage = new Stage(test, file)
-    stage.call({ kind: 'ensureTopic', config: topicConfig } as Call)
-    stage.call({
-      kind: 'ensureSubscription',
-      config: { ...HERE, maxCrashes: 2, ordered: false, maxParked: 1_000 },
-    } as Call)
-    stage.call({ kind: 'openSource', source: 1, options: HERE } as Call)
-    return stage
-  }
-
-  call(command: Call): CallResult {
-    const call = ++this.#call
-    this.writer.turn([{ ...command, call } as Command])
-    const result = this.turns.flatMap(({ results }) => results).find((item) => item.call === call)
-    assert.ok(result)
-    return result
-  }
-
-  append(data: unknown): CallResult {
-    const { group } = packGroup(newGroup([newMessage(data, this.nowMs)]), 1, 0)
-    return this.call({ kind: 'append', groups: [group] } as Call)
-  }
-
-  pull(): readonly WireGrant[] {
-    this.writer.turn([{ kind: 'pull', source: 1, pull: 1, messagesMax: 10, bytesMax: 1_000_000 }])
-    return this.turns.flatMap(({ grants }) => grants).flatMap((result) => ('grants' in result ? result.grants : []))
-  }
-}
+import type { CallResult } from '../../../src/engines/sqlite/protocol.ts'
+import { coded, folder, newFile, sql } from './bench.ts'
+import { type Call, LEASE_MS, START_MS, Stage } from './stage.ts'
 
 /** Replaces a function of `node:fs`, for modules that imported it by name too, while `work` runs. */
 function withFileSystem<Name extends 'fdatasyncSync' | 'openSync' | 'fsyncSync'>(
@@ -200,10 +139,10 @@ describe('the writer', () => {
     const file = newFile(context)
     const stage = Stage.ready(context, file)
     stage.append('a')
-    const [grant] = stage.pull()
+    stage.pull()
     const held = () => sql(file, 'SELECT count(*) AS count FROM posthorn_leases WHERE session_id IS NOT NULL')[0]?.count
     sql(file, "CREATE TRIGGER refuse BEFORE UPDATE ON posthorn_leases BEGIN SELECT RAISE(ABORT, 'refused'); END")
-    stage.writer.turn([{ kind: 'giveBack', source: 1, leases: [grant!.lease] }])
+    stage.writer.turn([{ kind: 'unpull', source: 1, pull: 1 }])
     assert.equal(held(), 1)
     sql(file, 'DROP TRIGGER refuse')
     stage.writer.turn([])

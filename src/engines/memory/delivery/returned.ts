@@ -1,3 +1,4 @@
+import type { MessagePlace } from '../subscription.ts'
 import type { LeaseRange } from './leases.ts'
 
 /** A range that came back unsettled, from a release or a lost session. All are first attempts. */
@@ -15,6 +16,10 @@ export class ReturnedRanges {
 
   get messages(): number {
     return this.#ranges.reduce((total, range) => total + range.to - range.from, 0)
+  }
+
+  has({ partition, offset }: MessagePlace): boolean {
+    return this.#ranges.some((range) => range.partition === partition && range.from <= offset && offset < range.to)
   }
 
   first(partition: number): ReturnedRange | undefined {

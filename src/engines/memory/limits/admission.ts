@@ -7,7 +7,7 @@ import type {
   Limit,
   RateLimit,
 } from '../../../engine.ts'
-import { earliestStartMs, TokenBucket, takeStarts } from '../../token-bucket.ts'
+import { askAgainInMs, TokenBucket, takeStarts } from '../../token-bucket.ts'
 import type { LeaseHolder } from '../delivery/leases.ts'
 
 const ASK_FOR_PLACES_MS = 25
@@ -42,7 +42,7 @@ export class Admissions {
     const placesInMs = this.#freePlaces(counters) === 0 ? ASK_FOR_PLACES_MS : 1
     return {
       startsInMs: startsMs.map((startMs) => startMs - nowMs),
-      againInMs: Math.max(placesInMs, Math.ceil(earliestStartMs(buckets, nowMs) - nowMs)),
+      againInMs: Math.max(placesInMs, askAgainInMs(buckets, nowMs)),
     }
   }
 

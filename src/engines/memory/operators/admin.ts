@@ -85,10 +85,8 @@ export class MemoryAdmin implements EngineAdmin {
     const nowMs = this.#engine.begin('deleteDeadLetters')
     const subscription = this.#store.subscription(reference)
     const deleted = subscription.deadLetters.take(among(ids))
-    for (const { letter, key } of deleted) {
-      subscription.steps.forget(letter)
-      subscription.chains.advance(letter.partition, key, nowMs)
-    }
+    for (const { letter, key } of deleted) subscription.chains.advance(letter.partition, key, nowMs)
+    subscription.sweepSteps()
     this.#store.waiters.wake(subscription.topic)
     return deleted.length
   }
@@ -121,7 +119,7 @@ export class MemoryAdmin implements EngineAdmin {
     for (const subscription of topic.subscriptions.values()) {
       abandonDeliveries(subscription, 'the topic was purged')
       for (const [partition, log] of topic.logs) subscription.move(partition, log.nextOffset)
-      subscription.steps.sweep((place) => subscription.deadLetters.has(place))
+      subscription.sweepSteps()
     }
     const deleted = topic.purge()
     this.#store.waiters.wakeAll()
@@ -178,11 +176,13 @@ function abandonDeliveries(subscription: Subscription, reason: string): void {
 }
 
 /** Gives a dead letter another life. What is behind it of its key waits for it. */
-function reopen({ rows, chains, ordered }: Subscription, { letter, key }: BuriedMessage, dueAtMs: number): void {
+function reopen(subscription: Subscription, { letter, key }: BuriedMessage, dueAtMs: number): void {
+  const { rows, chains, ordered, steps } = subscription
   const { partition, offset, event } = letter
   const history = { ...FIRST_DELIVERY, ...(event && { event }) }
   const wait = { for: 'time', dueAtMs } as const
-  rows.add({ partition, offset, key, history, wait, status: 'retrying', isLeased: false })
+  rows.add({ partition, offset, key, history, wait, status: 'retrying', isLeased: false, failedUnder: undefined })
+  steps.forgetProblems(letter)
   if (ordered) chains.holdBehind(partition, key, offset)
 }
 

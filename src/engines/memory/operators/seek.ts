@@ -10,6 +10,8 @@ export function seek(store: MemoryStore, subscription: Subscription, position: S
     const offset = offsetOf(log, partition, position, store.decoded)
     if (offset !== undefined) seekPartition(subscription, partition, offset, nowMs)
   }
+  // Nobody is to find the steps of what was passed over when it comes with another seek.
+  subscription.sweepSteps()
   store.waiters.wakeAll()
 }
 

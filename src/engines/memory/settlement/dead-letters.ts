@@ -1,5 +1,4 @@
 import type { DeadLetter } from '../../../engine.ts'
-import type { MessagePlace } from '../subscription.ts'
 
 export interface BuriedMessage {
   readonly letter: DeadLetter
@@ -16,6 +15,10 @@ export class DeadLetters {
     return this.#buried.length
   }
 
+  *[Symbol.iterator](): Generator<DeadLetter> {
+    for (const { letter } of this.#buried) yield letter
+  }
+
   /** How many block their key. */
   get blocking(): number {
     return this.#blocking
@@ -23,10 +26,6 @@ export class DeadLetters {
 
   blocks(partition: number, key: string): boolean {
     return this.#blockers.get(partition)?.has(key) ?? false
-  }
-
-  has({ partition, offset }: MessagePlace): boolean {
-    return this.#buried.some(({ letter }) => letter.partition === partition && letter.offset === offset)
   }
 
   /** The offsets and keys of those that block in a partition. */

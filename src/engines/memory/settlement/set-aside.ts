@@ -1,3 +1,4 @@
+import type { LeaseId } from '../../../engine.ts'
 import type { History } from '../delivery/leases.ts'
 import type { MessagePlace } from '../subscription.ts'
 
@@ -21,6 +22,8 @@ export interface Row extends MessagePlace {
   wait: Wait
   status: RowStatus
   isLeased: boolean
+  /** The lease of the attempt that failed last, until the next one begins. */
+  failedUnder: LeaseId | undefined
 }
 
 /**
@@ -46,6 +49,12 @@ export class SetAside {
     let total = 0
     for (const row of this.#all) if (!row.isLeased && row.status === status) total++
     return total
+  }
+
+  /** The row of a message that failed under this lease, and has waited ever since. */
+  failedUnder(lease: LeaseId, offset: number): Row | undefined {
+    for (const row of this.#all) if (row.failedUnder === lease && row.offset === offset) return row
+    return undefined
   }
 
   /** What has fallen due and is not leased, in the order in which it did. */
@@ -89,6 +98,7 @@ export class SetAside {
   lease(row: Row): void {
     this.#delist(row)
     row.isLeased = true
+    row.failedUnder = undefined
   }
 
   remove(row: Row): void {

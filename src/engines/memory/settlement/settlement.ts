@@ -107,8 +107,10 @@ export class Settling {
     const wait =
       exception.kind === 'retry' ? until(exception.dueAtMs) : this.#parkedWait({ partition, offset }, key, exception)
     const status = exception.kind === 'retry' || wait.for === 'grant' ? 'retrying' : 'parked'
-    const row = lease.row ?? { partition, offset, key, history, wait, status, isLeased: false }
+    const failedUnder = exception.kind === 'retry' ? lease.id : undefined
+    const row = lease.row ?? { partition, offset, key, history, wait, status, isLeased: false, failedUnder }
     row.history = history
+    row.failedUnder = failedUnder
     if (lease.row) rows.wait(row, wait, status)
     else rows.add(row)
     if (ordered && wait.for === 'time') chains.holdBehind(partition, key, offset)

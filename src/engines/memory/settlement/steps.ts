@@ -1,10 +1,11 @@
+import { STEP_PROBLEM } from '../../step-problem.ts'
 import type { MessagePlace } from '../subscription.ts'
 
 type Results = Map<string, string>
 
 /**
  * The results of finished steps of a subscription's messages, as JSON by name. They go when their message is
- * acknowledged; what is left behind otherwise (by a seek, or by a lost range) goes with `sweep`.
+ * acknowledged; what is left behind otherwise (by a seek, or by what retention deletes) goes with `sweep`.
  */
 export class Steps {
   readonly #partitions = new Map<number, Map<number, Results>>()
@@ -21,6 +22,12 @@ export class Steps {
 
   forget({ partition, offset }: MessagePlace): void {
     this.#partitions.get(partition)?.delete(offset)
+  }
+
+  /** Forgets what says why there is no result. */
+  forgetProblems({ partition, offset }: MessagePlace): void {
+    const results = this.#partitions.get(partition)?.get(offset)
+    for (const [name, result] of results ?? []) if (result.startsWith(STEP_PROBLEM)) results?.delete(name)
   }
 
   /** Forgets those of all messages that are not to be kept. */

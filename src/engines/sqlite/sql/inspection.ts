@@ -1,3 +1,5 @@
+import { PARKED } from './chains.ts'
+
 export const LIST_TOPICS = `
 SELECT topic_id AS topicId, name AS topic, kind, partitions AS partitionsOfLane,
        (SELECT coalesce(sum(count), 0) FROM posthorn_batches AS b WHERE b.topic_id = t.topic_id) AS messages,
@@ -15,9 +17,9 @@ SELECT partition, next_offset AS nextOffset,
 export const LIST_SUBSCRIPTIONS = `
 SELECT s.subscription_id AS subscriptionId, t.topic_id AS topicId, t.name AS topic, s.name AS subscription, paused,
        (SELECT count(*) FROM posthorn_retries AS r
-         WHERE r.subscription_id = s.subscription_id AND session_id IS NULL AND parked = 0) AS retrying,
+         WHERE r.subscription_id = s.subscription_id AND session_id IS NULL AND parked = ${PARKED.not}) AS retrying,
        (SELECT count(*) FROM posthorn_retries AS r
-         WHERE r.subscription_id = s.subscription_id AND session_id IS NULL AND parked <> 0) AS parked,
+         WHERE r.subscription_id = s.subscription_id AND session_id IS NULL AND parked <> ${PARKED.not}) AS parked,
        (SELECT count(*) FROM posthorn_retries AS r
          WHERE r.subscription_id = s.subscription_id AND session_id IS NOT NULL) AS leasedRetries,
        (SELECT count(*) FROM posthorn_dead_letters AS d WHERE d.subscription_id = s.subscription_id) AS deadLetters,

@@ -19,9 +19,12 @@ export const RETURNED_RANGES = `
 SELECT ${COLUMNS}, crashes >= ${SUSPECT_FROM} AS suspect FROM posthorn_leases
  WHERE subscription_id = ?1 AND session_id IS NULL ORDER BY suspect, partition, from_offset LIMIT 256`
 
+/** Read of a partition at a time. */
+export const RETURNED_MAX = 64
+
 export const RETURNED_RANGES_OF_PARTITION = `
 SELECT ${COLUMNS}, crashes >= ${SUSPECT_FROM} AS suspect FROM posthorn_leases
- WHERE subscription_id = ?1 AND partition = ?2 AND session_id IS NULL ORDER BY from_offset LIMIT 64`
+ WHERE subscription_id = ?1 AND partition = ?2 AND session_id IS NULL ORDER BY from_offset LIMIT ${RETURNED_MAX}`
 
 export const FIND_RETURNED_RANGE = `
 SELECT 1 AS found FROM posthorn_leases WHERE subscription_id = ? AND partition = ? AND session_id IS NULL LIMIT 1`

@@ -32,6 +32,7 @@ CREATE TABLE posthorn_cancel_notices (
   ended      INTEGER NOT NULL,
   PRIMARY KEY (session_id, lease_id, offset)
 ) WITHOUT ROWID;
+ALTER TABLE posthorn_sessions ADD COLUMN prolonged INTEGER NOT NULL DEFAULT 0;
 CREATE TRIGGER posthorn_sessions_ended AFTER DELETE ON posthorn_sessions BEGIN
   DELETE FROM posthorn_cancel_notices WHERE session_id = OLD.session_id;
 END;
@@ -67,6 +68,9 @@ CREATE INDEX posthorn_retries_by_key ON posthorn_retries (subscription_id, parti
   WHERE message_key IS NOT NULL;
 CREATE INDEX posthorn_retries_by_id ON posthorn_retries (subscription_id, message_id)
   WHERE message_id IS NOT NULL;
+CREATE INDEX posthorn_retries_by_partition ON posthorn_retries (subscription_id, partition, due_at_ms, offset)
+  WHERE session_id IS NULL;
+CREATE INDEX posthorn_retries_in_log ON posthorn_retries (subscription_id, partition, offset) WHERE event IS NULL;
 
 ALTER TABLE posthorn_dead_letters ADD COLUMN message_key TEXT;
 ALTER TABLE posthorn_dead_letters ADD COLUMN blocks INTEGER NOT NULL DEFAULT 0;

@@ -1,3 +1,5 @@
+import { MAY_BE_GRANTED } from './retries.ts'
+
 /** How many sources are open on a subscription, and how many of them were opened before this one. */
 export const COUNT_SOURCES = `
 SELECT count(*) AS sources, coalesce(sum((session_id, source) < (?2, ?3)), 0) AS earlier
@@ -36,15 +38,19 @@ export const DISOWN_SESSION = `DELETE FROM posthorn_owners WHERE session_id = ?`
 
 export const DISOWN_SUBSCRIPTION = `DELETE FROM posthorn_owners WHERE subscription_id = ?`
 
-// Whether a partition has something that its owner could be given now.
-export const LOOK_FOR_WORK_IN_PARTITION = `
-SELECT EXISTS (SELECT 1 FROM posthorn_leases
-                WHERE subscription_id = ?1 AND partition = ?2 AND session_id IS NULL)
-    OR EXISTS (SELECT 1 FROM posthorn_retries
-                WHERE subscription_id = ?1 AND session_id IS NULL AND due_at_ms <= ?3 AND partition = ?2)
-    OR (?4 = 1 AND EXISTS (SELECT 1 FROM posthorn_cursors AS c JOIN posthorn_partitions AS h USING (partition)
-                WHERE c.subscription_id = ?1 AND c.partition = ?2 AND h.topic_id = ?5
-                  AND c.next_offset < h.next_offset)) AS found`
+// The partitions of an owner of which something could be granted now, and what it is.
+export const WORK_OF_OWNER = `
+WITH work AS MATERIALIZED (
+  SELECT o.partition, c.next_offset AS cursor, h.next_offset AS head,
+         EXISTS (SELECT 1 FROM posthorn_leases AS l
+                  WHERE l.subscription_id = ?1 AND l.partition = o.partition AND l.session_id IS NULL) AS returned,
+         EXISTS (SELECT 1 FROM posthorn_retries AS due
+                  WHERE due.partition = o.partition AND ${MAY_BE_GRANTED}) AS setAside
+    FROM posthorn_owners AS o
+    JOIN posthorn_cursors AS c ON c.subscription_id = ?1 AND c.partition = o.partition
+    JOIN posthorn_partitions AS h ON h.topic_id = ?5 AND h.partition = o.partition
+   WHERE o.subscription_id = ?1 AND o.session_id = ?3 AND o.source = ?4)
+SELECT * FROM work WHERE returned OR setAside OR cursor < head`
 
 /** The keys of a partition of which something was set aside, or blocks. */
 export const CHAINS_OF_PARTITION = `

@@ -1,4 +1,4 @@
-import { NEVER_MS } from './chains.ts'
+import { NEVER_MS, PARKED } from './chains.ts'
 import { SUSPECT_FROM } from './subscriptions.ts'
 
 const COLUMNS = `retry_id AS retryId, subscription_id AS subscriptionId, partition, offset, attempt, crashes, isolated,
@@ -6,8 +6,9 @@ const COLUMNS = `retry_id AS retryId, subscription_id AS subscriptionId, partiti
 
 export const INSERT_RETRY = `
 INSERT INTO posthorn_retries
-  (subscription_id, partition, offset, due_at_ms, attempt, crashes, failures, event, message_key, message_id, parked)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+  (subscription_id, partition, offset, due_at_ms, attempt, crashes, failures, event, message_key, message_id, parked,
+   lease_id)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
 // Both walk their index in its own order, and pass over what the other one is for without reading its row.
 export const DUE_RETRIES = `
@@ -21,19 +22,25 @@ SELECT ${COLUMNS} FROM posthorn_retries
  WHERE subscription_id = ?1 AND session_id IS NULL AND due_at_ms <= ?2 AND crashes > 0 AND crashes >= ${SUSPECT_FROM}
  ORDER BY due_at_ms, crashes, retry_id LIMIT ?3`
 
-// As above, for one partition of an ordered subscription, and in offset order where they fell due together. A row that
-// came back from somebody's hands may be due while the one before it is not any more: then it has to wait for it.
-export const DUE_IN_PARTITION = `
-SELECT ${COLUMNS}, crashes >= ${SUSPECT_FROM} AS suspect FROM posthorn_retries AS due
- WHERE subscription_id = ?1 AND session_id IS NULL AND due_at_ms <= ?2 AND partition = ?3
+/**
+ * Of a row `due` of subscription ?1, which is ordered, and nobody's: whether it is due at ?2, and may be granted. A row
+ * that came back from somebody's hands may be due while the one before it is not any more: then it has to wait for it.
+ */
+export const MAY_BE_GRANTED = `
+       due.subscription_id = ?1 AND due.session_id IS NULL AND due.due_at_ms <= ?2
    AND NOT EXISTS (SELECT 1 FROM posthorn_retries AS earlier
-                    WHERE earlier.subscription_id = ?1 AND earlier.partition = ?3
+                    WHERE earlier.subscription_id = ?1 AND earlier.partition = due.partition
                       AND earlier.message_key = due.message_key AND earlier.offset < due.offset
                       AND earlier.session_id IS NULL AND earlier.due_at_ms > due.due_at_ms)
-   AND NOT EXISTS (SELECT 1 FROM posthorn_dead_letters AS blocker
-                    WHERE blocker.subscription_id = ?1 AND blocker.partition = ?3
+   AND NOT EXISTS (SELECT 1 FROM posthorn_dead_letters AS blocker INDEXED BY posthorn_dead_letters_blocking
+                    WHERE blocker.subscription_id = ?1 AND blocker.partition = due.partition
                       AND blocker.message_key = due.message_key AND blocker.blocks = 1
-                      AND blocker.offset < due.offset)
+                      AND blocker.offset < due.offset)`
+
+// As above, for one partition of an ordered subscription, and in offset order where they fell due together.
+export const DUE_IN_PARTITION = `
+SELECT ${COLUMNS}, crashes >= ${SUSPECT_FROM} AS suspect FROM posthorn_retries AS due
+ WHERE ${MAY_BE_GRANTED} AND due.partition = ?3
  ORDER BY due_at_ms, offset LIMIT ?4`
 
 export const NEXT_RETRY = `
@@ -41,15 +48,22 @@ SELECT min(due_at_ms) AS dueAtMs FROM posthorn_retries
  WHERE subscription_id = ? AND session_id IS NULL AND due_at_ms < ${NEVER_MS}`
 
 export const LEASE_RETRY = `
-UPDATE posthorn_retries SET lease_id = ?, session_id = ?, isolated = ?, parked = 0 WHERE retry_id = ?`
+UPDATE posthorn_retries SET lease_id = ?, session_id = ?, isolated = ?, parked = ${PARKED.not} WHERE retry_id = ?`
 
 export const FIND_LEASED_RETRY = `
 SELECT ${COLUMNS} FROM posthorn_retries WHERE lease_id = ? AND session_id = ?`
 
+// Its lease_id stays, as that of the attempt that failed.
 export const RETRY_AGAIN = `
 UPDATE posthorn_retries
-   SET due_at_ms = ?, attempt = attempt + 1, crashes = 0, isolated = 0, failures = ?, lease_id = NULL, session_id = NULL
+   SET due_at_ms = ?, attempt = attempt + 1, crashes = 0, isolated = 0, failures = ?, session_id = NULL
  WHERE retry_id = ?`
+
+// Partition by partition, for which there is an index.
+export const FIND_FAILED_RETRY = `
+SELECT ${COLUMNS} FROM posthorn_retries
+ WHERE subscription_id = ?1 AND partition IN (SELECT partition FROM posthorn_cursors WHERE subscription_id = ?1)
+   AND offset = ?2 AND lease_id = ?3 AND session_id IS NULL`
 
 export const PARK_AGAIN = `
 UPDATE posthorn_retries

@@ -138,7 +138,7 @@ CREATE INDEX posthorn_leases_by_range ON posthorn_leases (subscription_id, parti
 CREATE INDEX posthorn_leases_by_session ON posthorn_leases (session_id) WHERE session_id IS NOT NULL;
 
 -- Single messages that were set aside, to wait for their next attempt, for their key or for a limit; or are leased
--- (session_id is set). "event" is a copy of the message where the log may no longer have it. Those of one message_key
+-- (session_id is set). While one waits for its next attempt, lease_id is still that of the one that failed. "event" is a copy of the message where the log may no longer have it. Those of one message_key
 -- form its chain; "parked" says what a row waits for, beside its time: 0 nothing else, 1 its turn, 2 that the key is freed
 -- (with 1 and 2, its due_at_ms is beyond all time), 3 nothing else, but it was set aside for a limit, without an attempt.
 CREATE TABLE posthorn_retries (
@@ -173,7 +173,12 @@ CREATE INDEX posthorn_retries_isolated ON posthorn_retries (session_id) WHERE is
 -- Most of what has crashed is no suspect yet, but few messages have crashed.
 CREATE INDEX posthorn_retries_crashed ON posthorn_retries (subscription_id, due_at_ms, crashes)
   WHERE session_id IS NULL AND crashes > 0;
+-- Of ordered subscriptions, what a partition is granted next.
+CREATE INDEX posthorn_retries_by_partition ON posthorn_retries (subscription_id, partition, due_at_ms, offset)
+  WHERE session_id IS NULL;
 CREATE INDEX posthorn_retries_by_offset ON posthorn_retries (subscription_id, partition, offset);
+-- The first of those that need the log says how much of it has to be kept.
+CREATE INDEX posthorn_retries_in_log ON posthorn_retries (subscription_id, partition, offset) WHERE event IS NULL;
 -- Redriven messages, which the log may no longer have, by their id.
 CREATE INDEX posthorn_retries_by_id ON posthorn_retries (subscription_id, message_id)
   WHERE message_id IS NOT NULL;
@@ -205,7 +210,9 @@ CREATE TABLE posthorn_sessions (
   host           TEXT NOT NULL,
   pid            INTEGER NOT NULL,
   started_at_ms  INTEGER NOT NULL,
-  lease_until_ms INTEGER NOT NULL
+  lease_until_ms INTEGER NOT NULL,
+  -- How often others have pushed it forward since: a dead process is not to live for ever by that.
+  prolonged      INTEGER NOT NULL DEFAULT 0
 );
 
 CREATE TRIGGER posthorn_sessions_ended AFTER DELETE ON posthorn_sessions BEGIN

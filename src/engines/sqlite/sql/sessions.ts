@@ -1,9 +1,14 @@
 export const INSERT_SESSION = `
 INSERT INTO posthorn_sessions (host, pid, started_at_ms, lease_until_ms) VALUES (?, ?, ?, ?)`
 
-export const RENEW_SESSION = `UPDATE posthorn_sessions SET lease_until_ms = ? WHERE session_id = ?`
+export const RENEW_SESSION = `UPDATE posthorn_sessions SET lease_until_ms = ?, prolonged = 0 WHERE session_id = ?`
 
-export const PROLONG_SESSIONS = `UPDATE posthorn_sessions SET lease_until_ms = ?1 WHERE lease_until_ms < ?1`
+/** Each time, the file is free for a moment: who lives renews his session in one of so many. */
+const PROLONGED_MAX = 10
+
+export const PROLONG_SESSIONS = `
+UPDATE posthorn_sessions SET lease_until_ms = ?1, prolonged = prolonged + 1
+ WHERE lease_until_ms < ?1 AND prolonged < ${PROLONGED_MAX}`
 
 export const FIND_SESSION = `SELECT 1 AS found FROM posthorn_sessions WHERE session_id = ?`
 

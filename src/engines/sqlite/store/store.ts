@@ -11,25 +11,25 @@ import * as sql from '../sql/inspection.ts'
 import { Sessions } from './consumers/sessions.ts'
 import { Subscriptions } from './consumers/subscriptions.ts'
 import { Granting } from './delivery/granting.ts'
-import { LeaseRows } from './delivery/leases.ts'
+import type { LeaseRows } from './delivery/leases.ts'
 import { Leasing } from './delivery/leasing.ts'
 import { Recall } from './delivery/recall.ts'
 import { Connection } from './file/connection.ts'
 import { migrate, refuseForeign } from './file/migrate.ts'
 import { Admissions } from './limits/admission.ts'
 import { Breakers } from './limits/breakers.ts'
-import { Log } from './log/log.ts'
-import { MessageReader } from './log/message-reader.ts'
+import type { Log } from './log/log.ts'
 import { Retention } from './log/retention.ts'
 import { Cancellation, CancelledOffsets } from './operators/cancellation.ts'
 import { Inspection } from './operators/inspection.ts'
 import { MessageSearch } from './operators/message-search.ts'
-import { Chains } from './order/chains.ts'
 import { OrderedGranting } from './order/ordered-granting.ts'
 import { Ownership } from './order/ownership.ts'
-import { Exceptions, failuresOf } from './settlement/exceptions.ts'
-import { Settling } from './settlement/settling.ts'
-import { Steps } from './settlement/steps.ts'
+import { DeadLetters } from './settlement/dead-letters.ts'
+import { type Exceptions, failuresOf } from './settlement/exceptions.ts'
+import { settlementParts } from './settlement/parts.ts'
+import type { Settling } from './settlement/settling.ts'
+import type { Steps } from './settlement/steps.ts'
 
 const REDRIVE_PAGE = 64
 
@@ -59,31 +59,33 @@ export class Store implements StoreAdmin {
   readonly sessions: Sessions
   readonly retention: Retention
   readonly cancellation: Cancellation
+  readonly #deadLetters: DeadLetters
   readonly #inspection: Inspection
 
   private constructor(connection: Connection) {
     this.connection = connection
-    this.log = new Log(connection)
-    this.subscriptionRows = new Subscriptions(connection, this.log)
-    const chains = new Chains(connection)
-    this.exceptions = new Exceptions(connection, new MessageReader(this.log), chains)
-    this.leases = new LeaseRows(connection)
+    const { log, leases, chains, exceptions, steps, settling } = settlementParts(connection)
+    this.log = log
+    this.leases = leases
+    this.exceptions = exceptions
+    this.steps = steps
+    this.settling = settling
+    const subscriptionRows = new Subscriptions(connection, log)
+    this.subscriptionRows = subscriptionRows
     this.ownership = new Ownership(connection, chains)
-    const { subscriptionRows, exceptions } = this
     const cancelled = new CancelledOffsets(connection)
-    const leasing = new Leasing(this.leases, this.log, subscriptionRows, exceptions, cancelled)
+    const leasing = new Leasing(leases, log, subscriptionRows, exceptions, cancelled)
     this.granting = new Granting(leasing, subscriptionRows, exceptions)
     this.orderedGranting = new OrderedGranting(leasing, subscriptionRows, exceptions, this.ownership)
-    this.steps = new Steps(connection, subscriptionRows)
     this.admissions = new Admissions(connection)
     this.breakers = new Breakers(connection)
-    this.settling = new Settling(this.leases, this.exceptions, chains, this.steps)
-    this.recall = new Recall(this.leases, this.exceptions, chains)
+    this.recall = new Recall(leases, exceptions, chains)
     this.sessions = new Sessions(connection, this.recall, this.ownership)
-    this.retention = new Retention(connection, this.log, subscriptionRows)
-    const search = new MessageSearch(connection, this.log, subscriptionRows)
-    this.cancellation = new Cancellation(connection, this.log, search, this.leases, exceptions, this.retention)
-    this.#inspection = new Inspection(connection, this.log)
+    this.retention = new Retention(connection, log, subscriptionRows)
+    const search = new MessageSearch(connection, log, subscriptionRows)
+    this.cancellation = new Cancellation(connection, log, search, leases, exceptions, this.retention)
+    this.#deadLetters = new DeadLetters(connection, chains)
+    this.#inspection = new Inspection(connection, log)
   }
 
   static open(address: SqliteAddress): Store {
@@ -121,7 +123,7 @@ export class Store implements StoreAdmin {
 
   deadLetters(_nowMs: number, ref: SubscriptionRef, query: DeadLetterQuery): DeadLetter[] {
     const { subscriptionId } = this.subscriptionRows.find(ref)
-    const rows = this.exceptions.deadLetters(subscriptionId, query.afterId ?? 0, query.limit)
+    const rows = this.#deadLetters.page(subscriptionId, query.afterId ?? 0, query.limit)
     return rows.map((row) => {
       const { event, failures: _, key: __, blocks, ...rest } = row
       const state = { ...ref, failures: failuresOf(row), blocking: blocks === 1 }
@@ -137,37 +139,50 @@ export class Store implements StoreAdmin {
       // Without its content a message cannot be delivered again.
       if (dead.event === null) return
       this.exceptions.redrive(subscriptionId, dead, Math.floor(nowMs + count * stepMs), nowMs)
+      this.steps.forgetProblems(subscriptionId, dead.partition, dead.offset)
       count++
     }
     if (ids) {
       for (const id of ids) {
-        const dead = this.exceptions.deadLetter(subscriptionId, id)
+        const dead = this.#deadLetters.find(subscriptionId, id)
         if (dead) redrive(dead)
       }
       return count
     }
     // A few at a time: each holds its message.
-    let page = this.exceptions.deadLetters(subscriptionId, 0, REDRIVE_PAGE)
+    let page = this.#deadLetters.page(subscriptionId, 0, REDRIVE_PAGE)
     while (page.length > 0) {
       page.forEach(redrive)
-      page = this.exceptions.deadLetters(subscriptionId, page.at(-1)!.id, REDRIVE_PAGE)
+      page = this.#deadLetters.page(subscriptionId, page.at(-1)!.id, REDRIVE_PAGE)
     }
     return count
   }
 
   deleteDeadLetters(nowMs: number, ref: SubscriptionRef, ids?: readonly number[]): number {
-    return this.exceptions.deleteDeadLetters(this.subscriptionRows.find(ref).subscriptionId, ids, nowMs)
+    const { subscriptionId } = this.subscriptionRows.find(ref)
+    const places = ids?.flatMap((id) => {
+      const dead = this.#deadLetters.find(subscriptionId, id)
+      return dead ? { subscriptionId, partition: dead.partition, offset: dead.offset } : []
+    })
+    const deleted = this.#deadLetters.delete(subscriptionId, ids, nowMs)
+    if (places) this.steps.tidyUp(places)
+    else this.steps.tidyUpAll(subscriptionId)
+    return deleted
   }
 
   seek(nowMs: number, ref: SubscriptionRef, position: StartPosition): void {
     const { subscriptionId } = this.subscriptionRows.find(ref)
     const topic = this.log.topic(ref.topic)
+    // What was settled is not to be found with steps when it comes again.
+    this.steps.tidyUpAll(subscriptionId)
     for (const partition of this.log.partitionNumbers(topic.topicId)) {
       const offset = this.subscriptionRows.locate(topic, partition, position)
       if (offset === undefined) continue
       this.recall.from(subscriptionId, partition, offset, nowMs)
       this.subscriptionRows.moveCursor(subscriptionId, partition, offset)
     }
+    // And so for what was passed over, when it comes with another seek.
+    this.steps.tidyUpAll(subscriptionId)
   }
 
   pause(_nowMs: number, ref: SubscriptionRef): void {

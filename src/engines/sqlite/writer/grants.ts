@@ -21,6 +21,14 @@ const SURPLUS_INTERVAL_MS = 100
 /** How a source takes part in a turn. */
 type Part = 'nothing' | 'orphaned' | 'plain' | 'ordered'
 
+interface Look {
+  readonly part: Part
+  /** New messages may be granted. */
+  readonly room: boolean
+}
+
+const NOTHING: Look = { part: 'nothing', room: false }
+
 /** Finds something for the pulls that wait, and keeps the partitions of ordered subscriptions shared out. */
 export class Grants {
   readonly #store: Store
@@ -37,7 +45,7 @@ export class Grants {
 
   /** Whether `grant` would do anything. */
   haveWork(nowMs: number): boolean {
-    for (const source of this.#sources.all()) if (this.#partOf(source, nowMs) !== 'nothing') return true
+    for (const source of this.#sources.all()) if (this.#hasWork(source, nowMs)) return true
     return false
   }
 
@@ -47,7 +55,7 @@ export class Grants {
     // Leases to a session that another process has ended meanwhile would never be taken back.
     let isStored: boolean | undefined
     for (const source of sources) {
-      const part = this.#partOf(source, nowMs)
+      const { part } = this.#lookAt(source, nowMs)
       if (part === 'orphaned') granted.orphaned.push(source)
       if (part === 'orphaned' || part === 'nothing') continue
       isStored ??= this.#session.isStored()
@@ -58,26 +66,32 @@ export class Grants {
     return granted
   }
 
-  #partOf(source: OpenSource, nowMs: number): Part {
-    if (source.closing) return 'nothing'
-    if (!source.pull) return this.#isCrowded(source) ? 'ordered' : 'nothing'
-    const work = this.#store.subscriptionRows.work(source.subscriptionId, nowMs)
-    if (!work) return 'orphaned'
-    source.ordered = work.ordered === 1
-    if (work.ordered === 0) return work.found === 1 ? 'plain' : 'nothing'
-    return work.paused === 0 && this.#hasOrderedWork(source, work.room === 1, nowMs) ? 'ordered' : 'nothing'
-  }
-
-  #hasOrderedWork(source: OpenSource, room: boolean, nowMs: number): boolean {
-    const owner = this.#ownerOf(source)
-    const { ownership } = this.#store
-    if (ownership.isUnbalanced(owner)) return true
-    return ownership.active(owner).some((partition) => ownership.hasWork(owner, partition, room, nowMs))
+  #hasWork(source: OpenSource, nowMs: number): boolean {
+    const { part, room } = this.#lookAt(source, nowMs)
+    return part === 'ordered' ? this.#hasOrderedWork(source, room, nowMs) : part !== 'nothing'
   }
 
   // Busy with what it has, a source does not pull; others may be waiting for a part of its partitions all the same.
-  #isCrowded(source: OpenSource): boolean {
-    return source.ordered && this.#store.ownership.surplus(this.#ownerOf(source)).length > 0
+  #lookAt(source: OpenSource, nowMs: number): Look {
+    if (source.closing) return NOTHING
+    if (!source.pull) return { part: source.ordered ? 'ordered' : 'nothing', room: false }
+    const work = this.#store.subscriptionRows.work(source.subscriptionId, nowMs)
+    if (!work) return { part: 'orphaned', room: false }
+    source.ordered = work.ordered === 1
+    if (work.ordered === 0) return { part: work.found === 1 ? 'plain' : 'nothing', room: true }
+    return work.paused === 1 ? NOTHING : { part: 'ordered', room: work.room === 1 }
+  }
+
+  #hasOrderedWork(source: OpenSource, room: boolean, nowMs: number): boolean {
+    const { ownership } = this.#store
+    const owner = this.#ownerOf(source)
+    const holding = ownership.holding(owner)
+    if (!source.pull) return holding.surplus.length > 0
+    if (ownership.isUnbalanced(owner, holding)) return true
+    const active = new Set(holding.active)
+    return ownership.work(owner, nowMs).some(({ partition, returned, setAside, cursor, head }) => {
+      return active.has(partition) && (returned === 1 || setAside === 1 || (room && cursor < head))
+    })
   }
 
   #grantPlain(source: OpenSource, nowMs: number): readonly PlannedGrant[] {
@@ -87,13 +101,19 @@ export class Grants {
   #grantOrdered(source: OpenSource, granted: Granted, nowMs: number): readonly PlannedGrant[] {
     const { ownership, orderedGranting } = this.#store
     const owner = this.#ownerOf(source)
-    const { gaveUp, took } = ownership.balance(owner, nowMs)
+    const found = ownership.holding(owner)
+    if (!source.pull && found.surplus.length === 0) {
+      source.crowded = false
+      return []
+    }
+    const { gaveUp, took, holding } = ownership.balance(owner, found, nowMs)
     if (gaveUp.length > 0) granted.gaveUp = true
     // What has been somebody else's in between is new to its owner. What was surplus for a while has not changed hands.
     for (const partition of [...gaveUp, ...took]) source.announced.delete(partition)
-    this.#tellSurplus(source, ownership.surplus(owner), granted)
+    this.#tellSurplus(source, holding.surplus, granted)
     if (!source.pull) return []
-    return orderedGranting.grant(this.#demandOf(source, source.pull, nowMs), owner, source.announced)
+    const demand = this.#demandOf(source, source.pull, nowMs)
+    return orderedGranting.grant(demand, holding.active, ownership.work(owner, nowMs), source.announced)
   }
 
   // With held time whenever there is a turn.

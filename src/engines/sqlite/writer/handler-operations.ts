@@ -82,12 +82,12 @@ export class HandlerOperations {
     )
   }
 
-  /** Answers whether the lease is still there. */
-  #recordStep({ call, lease, offset, name, result }: Sent<'recordStep'>): Operation {
+  /** Answers whether the message is still the lease's, if only to wait for its next attempt. */
+  #recordStep({ call, source, lease, offset, name, result }: Sent<'recordStep'>): Operation {
     const record = () => {
-      const held = this.#held(lease, offset)
-      if (held) this.#store.steps.record(held, name, result)
-      return held !== undefined
+      const message = this.#held(lease, offset) ?? this.#failed(source, lease, offset)
+      if (message) this.#store.steps.record(message, name, result)
+      return message !== undefined
     }
     return { ...transactional(call, record), durable: true }
   }
@@ -95,6 +95,11 @@ export class HandlerOperations {
   #held(lease: LeaseId, offset: number): HeldMessage | undefined {
     const { leases, exceptions } = this.#store
     return findHeld(leases, exceptions, lease, this.#session.id, offset)
+  }
+
+  #failed(number: number, lease: LeaseId, offset: number): HeldMessage | undefined {
+    const source = this.#sources.get(number)
+    return source && this.#store.exceptions.failedUnder(lease, source.subscriptionId, offset)
   }
 
   #identify(number: number): Holder | undefined {

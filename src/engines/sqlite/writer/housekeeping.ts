@@ -2,16 +2,13 @@
  * What becomes due by itself: delayed messages, lost sessions, retention, leases to be given back; and the alarm that
  * says when to look again.
  *
- * Other processes' sessions are given up only while this process can tell that they had their chance to renew them.
- * A file that was locked for long, a machine that slept and a clock that jumped forward keep everybody from renewing;
- * whoever notices one of them on itself leaves the others some time first.
- *
  * A failing file: what is due stays due, and is looked at again `LOOK_MS` later.
  */
 import type { LeaseId } from '../../../engine.ts'
 import type { Clock, Timer } from '../../../environment/index.ts'
 import type { Store } from '../store/store.ts'
 import type { CancelNotices } from './cancel-notices.ts'
+import { Indulgence } from './indulgence.ts'
 import type { Operation } from './operations.ts'
 import type { Session } from './session.ts'
 import type { OpenSource, Sources } from './sources.ts'
@@ -21,8 +18,6 @@ const LOOK_MS = 100
 const RETENTION_MS = 5_000
 /** Looking that much too late means that the process, the machine or the clock did not run evenly. */
 const STALL_MS = 1_000
-/** How long the others then have for renewing their sessions. */
-const INDULGENCE_MS = 500
 
 export class Housekeeping {
   readonly #store: Store
@@ -31,13 +26,13 @@ export class Housekeeping {
   readonly #cancelNotices: CancelNotices
   readonly #clock: Clock
   readonly #onAlarm: () => void
+  readonly #indulgence = new Indulgence()
   readonly #stranded = new Map<LeaseId, OpenSource>()
   #timer: Timer | undefined
   #saidAtMs = Number.POSITIVE_INFINITY
   #retentionAtMs: number
   #dataVersion = -1
   #lookedAtMs: number
-  #indulgentUntilMs: number
   /** A round did all that it may do at a time, and left more. */
   #unfinished = false
 
@@ -58,7 +53,7 @@ export class Housekeeping {
     this.#lookedAtMs = clock.now()
     this.#retentionAtMs = this.#lookedAtMs + RETENTION_MS
     // Whatever stopped all of the others just now may have let this process start.
-    this.#indulgentUntilMs = clock.real ? this.#lookedAtMs + INDULGENCE_MS : 0
+    if (clock.real) this.#indulgence.begin(this.#lookedAtMs)
   }
 
   /** Gives leases of this process back in a later turn. */
@@ -107,7 +102,9 @@ export class Housekeeping {
     if ((log.nextDelayedMs() ?? Number.POSITIVE_INFINITY) <= nowMs) {
       operations.push(this.#promote(nowMs))
     }
-    for (const sessionId of sessions.lost(nowMs, this.#session.id)) {
+    const lost = sessions.lost(nowMs, this.#session.id)
+    this.#indulgence.note(lost)
+    for (const sessionId of lost) {
       operations.push(housework(() => this.#giveUp(sessionId, nowMs)))
     }
     const cancelled = this.#cancelNotices.due()
@@ -136,16 +133,14 @@ export class Housekeeping {
   // Looked at again within the transaction: the session may have been renewed while we waited for the lock.
   #giveUp(sessionId: number, nowMs: number): number {
     const { connection, sessions } = this.#store
-    if (this.#clock.real && connection.takeLongestWaitMs() > LOOK_MS) {
-      this.#indulgentUntilMs = this.#clock.now() + INDULGENCE_MS
-    }
-    if (nowMs < this.#indulgentUntilMs || !sessions.isLost(sessionId, nowMs)) return 0
+    if (this.#clock.real && connection.takeLongestWaitMs() > LOOK_MS) this.#indulgence.begin(this.#clock.now())
+    if (this.#indulgence.spares(sessionId, nowMs) || !sessions.isLost(sessionId, nowMs)) return 0
     sessions.giveUp(sessionId, nowMs)
     return 1
   }
 
   #noticeStall(nowMs: number): void {
-    if (this.#clock.real && nowMs - this.#lookedAtMs > STALL_MS) this.#indulgentUntilMs = nowMs + INDULGENCE_MS
+    if (this.#clock.real && nowMs - this.#lookedAtMs > STALL_MS) this.#indulgence.begin(nowMs)
     this.#lookedAtMs = nowMs
   }
 

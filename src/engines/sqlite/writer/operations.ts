@@ -9,7 +9,8 @@ import { toWire } from '../wire-error.ts'
 import type { CancelNotices } from './cancel-notices.ts'
 import type { HandlerOperations } from './handler-operations.ts'
 import type { Session } from './session.ts'
-import type { OpenSource, Sources, WaitingPull } from './sources.ts'
+import type { SourceOperations } from './source-operations.ts'
+import type { Sources } from './sources.ts'
 
 /** One thing to do in a turn, with what the turn has to know about it. */
 export interface Operation {
@@ -41,6 +42,7 @@ export class Operations {
   readonly #sources: Sources
   readonly #session: Session
   readonly #cancelNotices: CancelNotices
+  readonly #sourceOperations: SourceOperations
   readonly #handlerOperations: HandlerOperations
 
   constructor(
@@ -48,12 +50,14 @@ export class Operations {
     sources: Sources,
     session: Session,
     cancelNotices: CancelNotices,
+    sourceOperations: SourceOperations,
     handlerOperations: HandlerOperations,
   ) {
     this.#store = store
     this.#sources = sources
     this.#session = session
     this.#cancelNotices = cancelNotices
+    this.#sourceOperations = sourceOperations
     this.#handlerOperations = handlerOperations
   }
 
@@ -75,19 +79,14 @@ export class Operations {
       case 'settle':
         return this.#settle(command.call, command.source, command.settlements, nowMs)
       case 'pull':
-        this.#park(command.source, command)
-        return undefined
       case 'unpull':
-        this.#park(command.source, undefined)
-        return undefined
+      case 'openSource':
+      case 'closeSource':
+        return this.#sourceOperations.prepare(command)
       case 'ensureTopic':
         return this.#ensureTopic(command.call, command.config)
       case 'ensureSubscription':
         return this.#ensureSubscription(command.call, command.config)
-      case 'openSource':
-        return this.#openSource(command)
-      case 'closeSource':
-        return this.#closeSource(command.call, command.source)
       case 'admin':
         return this.#admin(command, nowMs)
       case 'userCommitted':
@@ -192,72 +191,6 @@ export class Operations {
     }
     if (source.kind === 'queue') this.#store.retention.trimQueue(source.topicId, source.subscriptionId)
     return fenced
-  }
-
-  #park(number: number, pull: WaitingPull | undefined): void {
-    const source = this.#sources.get(number)
-    if (source) source.pull = pull
-  }
-
-  // The session is opened by itself, before the turn's transaction, whose roll-back it must survive.
-  #openSource(command: Extract<Command, { kind: 'openSource' }>): Operation {
-    const { call, source: number, options } = command
-    return {
-      call,
-      transactional: false,
-      durable: false,
-      run: () => {
-        const { subscriptionId, topicId } = this.#store.subscriptionRows.find(options)
-        const { kind, partitions } = this.#store.log.topic(options.topic)
-        this.#session.open(this.#sources)
-        this.#store.connection.write(() => this.#store.sessions.addSource(this.#session.id, number, subscriptionId))
-        const { topic, subscription, limits } = options
-        this.#sources.add({
-          number,
-          topic,
-          subscription,
-          subscriptionId,
-          topicId,
-          kind,
-          partitions,
-          limits,
-          leases: new Set(),
-          announced: new Set(),
-          ordered: false,
-          crowded: false,
-          surplusToldAtMs: Number.NEGATIVE_INFINITY,
-          breaker: undefined,
-          pull: undefined,
-          closing: false,
-        })
-      },
-      // Of an ordered subscription: they own more than their share now.
-      concernsOthers: () => true,
-    }
-  }
-
-  /** What earlier turns could not commit, and must be: the closing of sources. */
-  unfinished(): Operation[] {
-    return Array.from(this.#sources.closing(), (source) => this.#release(source))
-  }
-
-  #closeSource(call: number, number: number): Operation {
-    const source = this.#sources.close(number)
-    if (source) return { ...this.#release(source), call }
-    return { call, transactional: false, durable: false, run() {}, concernsOthers: () => false }
-  }
-
-  #release(source: OpenSource): Operation {
-    return {
-      transactional: true,
-      durable: false,
-      run: () => {
-        for (const lease of source.leases) this.#store.recall.release(lease, this.#session.id)
-        this.#store.sessions.removeSource(this.#session.id, source.number)
-      },
-      committed: () => this.#sources.remove(source.number),
-      concernsOthers: () => true,
-    }
   }
 
   #admin({ call, operation, values }: Extract<Command, { kind: 'admin' }>, nowMs: number): Operation {

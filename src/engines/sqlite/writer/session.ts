@@ -16,17 +16,24 @@ export class Session {
   readonly #clock: Clock
   #id = 0
   #renewedAtMs = 0
+  /** How many were lost. */
+  #losses: number
 
   constructor(store: Store, liveness: Liveness, leaseMs: number, clock: Clock) {
     this.#store = store
     this.#liveness = liveness
     this.#leaseMs = leaseMs
     this.#clock = clock
+    this.#losses = liveness.losses
   }
 
   /** 0 while there is none. */
   get id(): number {
     return this.#id
+  }
+
+  get #leasedUntilMs(): number {
+    return this.#renewedAtMs + this.#leaseMs
   }
 
   get renewalDueMs(): number {
@@ -54,7 +61,9 @@ export class Session {
 
   /** Starts the session, unless there is one. */
   open(sources: Sources): void {
-    if (this.#id === 0) this.#start(sources)
+    if (this.#id !== 0) return
+    this.#start(sources)
+    this.#liveness.extend(this.#leasedUntilMs, this.#losses)
   }
 
   /** Gives back what is leased. Returns whether there was a session to end. */
@@ -88,8 +97,9 @@ export class Session {
   #replace(nowMs: number, sources: Sources): LostLeases {
     const reason = this.#reason(nowMs)
     this.#start(sources)
+    this.#losses++
     sources.disownAll()
-    return { reason, held: sources.takeLeases() }
+    return { reason, held: sources.takeLeases(), leasedUntilMs: this.#leasedUntilMs }
   }
 
   #renew(nowMs: number, sources: Sources): LostLeases | undefined {
@@ -107,6 +117,7 @@ export class Session {
     })
     renewed.useIds?.()
     this.#renewedAtMs = renewed.renewedAtMs
+    this.#liveness.extend(this.#leasedUntilMs, this.#losses)
     const held = sources.takeLeases((lease) => !renewed.held.has(lease))
     return held.length === 0 ? undefined : { reason: 'an operator took its messages back', held }
   }

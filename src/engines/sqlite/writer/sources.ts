@@ -10,13 +10,18 @@ export interface WaitingPull {
   readonly bytesMax: number
 }
 
+interface AnsweredPull {
+  readonly pull: number
+  readonly leases: readonly LeaseId[]
+}
+
 export interface OpenSource extends SourceRow, SubscriptionRef {
   readonly number: number
   readonly limits: readonly Limit[]
   /** Leases granted to it and not known to have ended. */
   readonly leases: Set<LeaseId>
-  /** Of an ordered subscription: partitions whose keys it has been told of since it owns them. */
-  readonly announced: Set<number>
+  /** Of an ordered subscription: partitions whose keys it has been told of since it owns them, and with which lease. */
+  readonly announced: Map<number, LeaseId>
   /** As it was when it was last looked at. */
   ordered: boolean
   /** It owned partitions beyond its share when it was last looked at, and when it was last told so (`Clock.elapsedMs`). */
@@ -26,6 +31,8 @@ export interface OpenSource extends SourceRow, SubscriptionRef {
   breaker: BreakerReport | undefined
   /** The pull that waits, if any. */
   pull: WaitingPull | undefined
+  /** The pull that was answered last. */
+  answered: AnsweredPull | undefined
   /** Closed by its user, and forgotten once its leases are given back. */
   closing: boolean
 }
@@ -66,6 +73,16 @@ export class Sources {
 
   remove(number: number): void {
     this.#open.delete(number)
+  }
+
+  /** Takes back what a pull was granted that was given up before anybody saw it, and what its grants told. */
+  takeUnseen(source: OpenSource, pull: number): readonly LeaseId[] {
+    const { answered, announced } = source
+    if (answered?.pull !== pull) return []
+    source.answered = undefined
+    const unseen = new Set(answered.leases)
+    for (const [partition, lease] of announced) if (unseen.has(lease)) announced.delete(partition)
+    return answered.leases
   }
 
   anyWaiting(): boolean {

@@ -15,7 +15,6 @@
  * committed but whose messages could not be read are *stranded*: they are given back in a later turn, and so are those
  * of a source that closes while the file does not let it.
  */
-import type { LeaseId } from '../../../engine.ts'
 import type { Clock, Timer } from '../../../environment/index.ts'
 import { PosthornError } from '../../../errors.ts'
 import { Liveness } from '../liveness.ts'
@@ -35,6 +34,7 @@ import { Housekeeping } from './housekeeping.ts'
 import { Operations } from './operations.ts'
 import { Session } from './session.ts'
 import { Shipments } from './shipments.ts'
+import { SourceOperations } from './source-operations.ts'
 import { type OpenSource, Sources } from './sources.ts'
 import { Wake } from './wake.ts'
 
@@ -55,6 +55,7 @@ export class Writer {
   readonly #sources = new Sources()
   readonly #session: Session
   readonly #cancelNotices: CancelNotices
+  readonly #sourceOperations: SourceOperations
   readonly #operations: Operations
   readonly #housekeeping: Housekeeping
   readonly #shipments = new Shipments()
@@ -72,8 +73,15 @@ export class Writer {
     this.#post = post
     this.#session = new Session(store, new Liveness(data.liveness), data.leaseMs, clock)
     this.#cancelNotices = new CancelNotices(store, this.#sources, this.#session)
-    const handlerOperations = new HandlerOperations(store, this.#sources, this.#session, clock)
-    this.#operations = new Operations(store, this.#sources, this.#session, this.#cancelNotices, handlerOperations)
+    this.#sourceOperations = new SourceOperations(store, this.#sources, this.#session)
+    this.#operations = new Operations(
+      store,
+      this.#sources,
+      this.#session,
+      this.#cancelNotices,
+      this.#sourceOperations,
+      new HandlerOperations(store, this.#sources, this.#session, clock),
+    )
     this.#housekeeping = new Housekeeping(store, this.#sources, this.#session, this.#cancelNotices, clock, onAlarm)
     this.#deliverer = new Deliverer(store, this.#shipments)
     this.#checkpoints = new Checkpoints(store.connection)
@@ -96,9 +104,9 @@ export class Writer {
     if (this.#closed) return
     const nowMs = this.#clock.now()
     const closing = commands.find((command) => command.kind === 'close')
-    const operations = this.#operations.unfinished()
+    const operations = this.#sourceOperations.unfinished()
     operations.push(...this.#operations.prepare(commands, nowMs))
-    for (const command of commands) if (command.kind === 'giveBack') this.#giveBack(command.source, command.leases)
+    for (const command of commands) if (command.kind === 'unpull') this.#giveBack(command.source, command.pull)
     if (commands.some((command) => command.kind === 'userCommitted')) this.#checkpoints.userCommitted()
     const lost = this.#session.keep(nowMs, this.#sources)
     operations.push(...this.#housekeeping.due(nowMs))
@@ -128,9 +136,9 @@ export class Writer {
   }
 
   // Until it is committed, whatever fails: nobody else would ever be given these messages.
-  #giveBack(number: number, leases: readonly LeaseId[]): void {
+  #giveBack(number: number, pull: number): void {
     const source = this.#sources.get(number)
-    if (source) this.#housekeeping.giveBack(source, leases)
+    if (source) this.#housekeeping.giveBack(source, this.#sources.takeUnseen(source, pull))
   }
 
   #deliver(source: OpenSource, plan: readonly PlannedGrant[], delivered: Delivered, nowMs: number): void {
@@ -140,8 +148,10 @@ export class Writer {
     for (const lease of delivery.ended) source.leases.delete(lease)
     this.#housekeeping.giveBack(source, delivery.stranded)
     if (delivery.grants.length > 0) {
-      delivered.grants.push({ source: source.number, pull: source.pull!.pull, grants: delivery.grants })
-      for (const { takeover, partition } of delivery.grants) if (takeover) source.announced.add(partition)
+      const { pull } = source.pull!
+      delivered.grants.push({ source: source.number, pull, grants: delivery.grants })
+      for (const { takeover, partition, lease } of delivery.grants) if (takeover) source.announced.set(partition, lease)
+      source.answered = { pull, leases: delivery.grants.map(({ lease }) => lease) }
       source.pull = undefined
     } else if (delivery.failure === undefined) {
       delivered.again = true

@@ -3,6 +3,7 @@ import type { Exceptions } from '../settlement/exceptions.ts'
 import { FreshLanes } from './fresh-lanes.ts'
 import type { PlannedGrant } from './leases.ts'
 import { Allowance, type Demand, type Leasing } from './leasing.ts'
+import { Turns } from './turns.ts'
 
 /** Rows are read whole before their size is known, and redriven ones hold their message. */
 export const ROWS_PER_GRANT_MAX = 64
@@ -13,7 +14,7 @@ export class Granting {
   readonly #subscriptions: Subscriptions
   readonly #exceptions: Exceptions
   readonly #lanes = new FreshLanes()
-  readonly #turns = new Map<number, number>()
+  readonly #turns = new Turns()
 
   constructor(leasing: Leasing, subscriptions: Subscriptions, exceptions: Exceptions) {
     this.#leasing = leasing
@@ -26,19 +27,12 @@ export class Granting {
     const allowance = new Allowance(demand)
     this.#grantReturned(demand, allowance)
     // Half is kept for fresh messages; with room for only one, retries and fresh messages take turns.
-    const turn = this.#nextTurn(demand.source.subscriptionId)
+    const turn = this.#turns.next(demand.source.subscriptionId)
     const { messages } = allowance
     this.#grantSetAside(demand, messages === 1 ? turn % 2 : messages >> 1, allowance)
     if (this.#subscriptions.mayTakeNew(demand.source.subscriptionId)) this.#grantFresh(demand, turn, allowance)
     this.#grantSetAside(demand, allowance.messages, allowance)
     return allowance.grants
-  }
-
-  // Of each subscription's own: a counter that others move too might always find it at the same turn.
-  #nextTurn(subscriptionId: number): number {
-    const turn = this.#turns.get(subscriptionId) ?? 0
-    this.#turns.set(subscriptionId, turn + 1)
-    return turn
   }
 
   #grantReturned(demand: Demand, allowance: Allowance): void {
@@ -75,8 +69,9 @@ export class Granting {
     const fresh = this.#subscriptions.freshPartitions(subscriptionId, topicId)
     const lanes = this.#lanes.divide(demand.source, fresh, allowance.messages)
     for (const { lane, room } of lanes) this.#grantLane(demand, lane, turn, room, allowance)
-    // What one lane had no use for after all, the others take.
-    if (lanes.length > 1 && !allowance.isSpent) this.#grantRest(demand, allowance)
+    // What one lane had no use for after all, the others take; also those for which there was no room.
+    const isOneLane = lanes[0]?.lane.length === fresh.length
+    if (!isOneLane && !allowance.isSpent) this.#grantRest(demand, allowance)
   }
 
   #grantRest(demand: Demand, allowance: Allowance): void {

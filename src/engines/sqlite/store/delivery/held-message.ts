@@ -2,14 +2,14 @@ import type { LeaseId } from '../../../../engine.ts'
 import type { Exceptions } from '../settlement/exceptions.ts'
 import { bitsOf, type LeaseRows } from './leases.ts'
 
-/** A message under lease, and not settled yet. */
+/** A message of which a lease says where it is. */
 export interface HeldMessage {
   readonly subscriptionId: number
   readonly partition: number
   readonly offset: number
 }
 
-/** Finds the message if the session holds it under this lease. */
+/** Finds the message if the session holds it under this lease, and it is not settled yet. */
 export function findHeld(
   leases: LeaseRows,
   exceptions: Exceptions,

@@ -66,12 +66,16 @@ export class Leasing {
     this.#cancelled = cancelled
   }
 
-  /** Hands out the first messages of a returned range, a suspect alone, and leaves the rest returned. Returns whether all of it went. */
-  returned(demand: Demand, row: LeaseRow, isolated: boolean, allowance: Allowance): boolean {
+  /**
+   * Hands out the first messages of a returned range, those before `end` and a suspect alone, and leaves the rest
+   * returned. Returns whether all of it went.
+   */
+  returned(demand: Demand, row: LeaseRow, isolated: boolean, allowance: Allowance, end = row.toOffset): boolean {
     const size = Math.max(1, this.#averageSize(demand.source.topicId, row.partition, row.fromOffset))
     const fitting = Math.max(1, Math.floor(allowance.bytes / size))
     const bits = bitsOf(row)
-    const taken = splitOpen(bits, isolated ? 1 : Math.min(allowance.messages, fitting))
+    const first = end < row.toOffset ? bits.slice(row.fromOffset, end) : bits
+    const taken = splitOpen(first, isolated ? 1 : Math.min(allowance.messages, fitting))
     const { partition, crashes } = row
     this.rows.delete(row.leaseId)
     const rest = taken.to < row.toOffset

@@ -6,7 +6,7 @@ import type {
   Limit,
   RateLimit,
 } from '../../../../engine.ts'
-import { earliestStartMs, TokenBucket, takeStarts } from '../../../token-bucket.ts'
+import { askAgainInMs, TokenBucket, takeStarts } from '../../../token-bucket.ts'
 import * as sql from '../../sql/admission.ts'
 import type { Statements } from '../file/connection.ts'
 
@@ -25,8 +25,6 @@ interface Counters {
   readonly free: number
 }
 
-/** To ask again so long before the next start could be, the way to the thread and back included. */
-const LEAD_MS = 10
 const ASK_FOR_PLACES_MS = 25
 const IDLE_MS = 1_000
 const IDLE_DELETED_MAX = 5_000
@@ -119,5 +117,5 @@ function tokensOf({ rates }: Counters): TokenBucket[] {
 
 function againInMs(counters: Counters, started: number, nowMs: number): number {
   const placesInMs = started >= counters.free ? ASK_FOR_PLACES_MS : 1
-  return Math.max(placesInMs, Math.ceil(earliestStartMs(tokensOf(counters), nowMs) - nowMs - LEAD_MS))
+  return Math.max(placesInMs, askAgainInMs(tokensOf(counters), nowMs))
 }

@@ -7,6 +7,7 @@
  * parks itself. A dead letter that blocks its key stands before the whole chain.
  */
 import * as sql from '../../sql/chains.ts'
+import { PARKED } from '../../sql/chains.ts'
 import type { Statements } from '../file/connection.ts'
 
 /** Enough for a round trip to be worth it, and few enough to be parked again when the first of them fails. */
@@ -38,7 +39,7 @@ export class Chains {
   /** The first of the chain is gone: those next to it are due. */
   advance({ subscriptionId, partition, key }: KeyPlace, nowMs: number): void {
     const first = this.#statements.get<FirstRow>(sql.FIRST_OF_CHAIN, subscriptionId, partition, key)
-    if (!first || first.parked === 0 || first.parked === PARKED.untilTime) return
+    if (!first || first.parked === PARKED.not || first.parked === PARKED.untilTime) return
     const blocker = this.#statements.get(sql.FIND_BLOCKER, subscriptionId, partition, key, first.offset)
     if (blocker !== undefined) return
     this.#statements.run(sql.WAKE_CHAIN, subscriptionId, partition, key, nowMs, WAKE_MAX)
@@ -58,6 +59,3 @@ export class Chains {
     this.#statements.run(sql.UNBLOCK_FROM_OFFSET, subscriptionId, partition, offset)
   }
 }
-
-/** What a row waits for, as it is stored in the column `parked`. */
-export const PARKED = { not: 0, untilTurn: 1, untilFreed: 2, untilTime: 3 } as const

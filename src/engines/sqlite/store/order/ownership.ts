@@ -6,9 +6,13 @@
  * that the ones with the highest numbers are *surplus*: nothing of them is granted any more, and each is given up as soon
  * as the session holds no message of it. A partition that somebody works on is not free, whoever owns it, so that a
  * subscription may become ordered while it is in use. Sessions that end, and sources that close, own nothing.
+ *
+ * What an owner has is looked up once a turn, as a `Holding`, which is true until the transaction ends that it was read
+ * in: there may be thousands of partitions.
  */
 import type { KeyChain } from '../../../../engine.ts'
 import * as sql from '../../sql/ownership.ts'
+import type { FreshPartition } from '../consumers/subscriptions.ts'
 import type { Statements } from '../file/connection.ts'
 import type { Chains } from './chains.ts'
 
@@ -22,7 +26,7 @@ export interface Owner {
   readonly partitions: number
 }
 
-interface Holding {
+export interface Holding {
   /** What the owner may be given messages of. */
   readonly active: readonly number[]
   readonly surplus: readonly number[]
@@ -34,6 +38,14 @@ interface Holding {
 export interface Balance {
   readonly gaveUp: readonly number[]
   readonly took: readonly number[]
+  /** What the owner has now. */
+  readonly holding: Holding
+}
+
+/** A partition of which something could be granted: what came back, what was set aside, or what is new. */
+export interface PartitionWork extends FreshPartition {
+  readonly returned: 0 | 1
+  readonly setAside: 0 | 1
 }
 
 export class Ownership {
@@ -45,26 +57,27 @@ export class Ownership {
     this.#chains = chains
   }
 
-  /** The partitions of which the owner may be given messages. */
-  active(owner: Owner): readonly number[] {
-    return this.#holding(owner).active
+  holding(owner: Owner): Holding {
+    const { subscriptionId, sessionId, source, partitions } = owner
+    const rows = this.#statements.all<{ partition: number }>(sql.OWNED_PARTITIONS, subscriptionId, sessionId, source)
+    const share = this.#shareOf(owner)
+    const lanes = new LaneCounts(partitions)
+    const active: number[] = []
+    const surplus: number[] = []
+    for (const { partition } of rows) (lanes.take(partition, share) ? active : surplus).push(partition)
+    return { active, surplus, share }
   }
 
   /** Whether there is anything to take or, perhaps, to give up. */
-  isUnbalanced(owner: Owner): boolean {
-    const holding = this.#holding(owner)
+  isUnbalanced(owner: Owner, holding: Holding): boolean {
     return holding.surplus.length > 0 || this.#takable(owner, holding).length > 0
   }
 
-  surplus(owner: Owner): readonly number[] {
-    return this.#holding(owner).surplus
-  }
-
   /** Gives surplus partitions up, as far as nothing of them is held, and takes free ones. */
-  balance(owner: Owner, nowMs: number): Balance {
+  balance(owner: Owner, holding: Holding, nowMs: number): Balance {
     const { subscriptionId, sessionId, source } = owner
-    const holding = this.#holding(owner)
-    const gaveUp = holding.surplus.filter((partition) => {
+    const { active, surplus, share } = holding
+    const gaveUp = surplus.filter((partition) => {
       const { changes } = this.#statements.run(sql.GIVE_PARTITION_UP, subscriptionId, partition, sessionId, source)
       return Number(changes) > 0
     })
@@ -73,13 +86,17 @@ export class Ownership {
       this.#statements.run(sql.OWN_PARTITION, subscriptionId, partition, sessionId, source)
       this.#chains.wakeFirsts(subscriptionId, partition, nowMs)
     }
-    return { gaveUp, took }
+    if (gaveUp.length + took.length === 0) return { gaveUp, took, holding }
+    const gone = new Set(gaveUp)
+    const kept = surplus.filter((partition) => !gone.has(partition))
+    const owned = [...active, ...took].toSorted((one, other) => one - other)
+    return { gaveUp, took, holding: { active: owned, surplus: kept, share } }
   }
 
-  /** Whether the owner could be given something of the partition now; something new only if there is `room`. */
-  hasWork({ subscriptionId, topicId }: Owner, partition: number, room: boolean, nowMs: number): boolean {
-    const parameters = [subscriptionId, partition, nowMs, Number(room), topicId] as const
-    return this.#statements.get<{ found: 0 | 1 }>(sql.LOOK_FOR_WORK_IN_PARTITION, ...parameters)!.found === 1
+  /** What the owner could be given now of its partitions, surplus ones too. */
+  work({ subscriptionId, topicId, sessionId, source }: Owner, nowMs: number): PartitionWork[] {
+    const parameters = [subscriptionId, nowMs, sessionId, source, topicId] as const
+    return this.#statements.all<PartitionWork>(sql.WORK_OF_OWNER, ...parameters)
   }
 
   /** What a new owner has to know of the partition. */
@@ -95,44 +112,41 @@ export class Ownership {
     this.#statements.run(sql.DISOWN_SESSION, sessionId)
   }
 
-  #holding(owner: Owner): Holding {
-    const { subscriptionId, sessionId, source, partitions } = owner
-    const rows = this.#statements.all<{ partition: number }>(sql.OWNED_PARTITIONS, subscriptionId, sessionId, source)
-    const { sources, earlier } = this.#statements.get<{ sources: number; earlier: number }>(
+  // Of each lane.
+  #shareOf({ subscriptionId, sessionId, source, partitions }: Owner): number {
+    const counts = this.#statements.get<{ sources: number; earlier: number }>(
       sql.COUNT_SOURCES,
       subscriptionId,
       sessionId,
       source,
     )!
-    const share = shareOf(partitions, Math.max(1, sources), earlier)
-    const active: number[] = []
-    const surplus: number[] = []
-    for (const { partition } of rows) {
-      const isWithin = countLane(active, partition, partitions) < share
-      if (isWithin) active.push(partition)
-      else surplus.push(partition)
-    }
-    return { active, surplus, share }
+    const sources = Math.max(1, counts.sources)
+    return Math.floor(partitions / sources) + (counts.earlier < partitions % sources ? 1 : 0)
   }
 
-  #takable(owner: Owner, { active, surplus, share }: Holding): number[] {
-    const { subscriptionId, topicId, partitions } = owner
-    const taken = [...active, ...surplus]
+  #takable({ subscriptionId, topicId, partitions }: Owner, { active, surplus, share }: Holding): number[] {
+    const lanes = new LaneCounts(partitions)
+    for (const partition of [...active, ...surplus]) lanes.take(partition)
     const free = this.#statements.all<{ partition: number }>(sql.FREE_PARTITIONS, subscriptionId, topicId)
-    return free.flatMap(({ partition }) => {
-      if (countLane(taken, partition, partitions) >= share) return []
-      taken.push(partition)
-      return [partition]
-    })
+    return free.flatMap(({ partition }) => (lanes.take(partition, share) ? [partition] : []))
   }
 }
 
-function shareOf(partitions: number, sources: number, earlier: number): number {
-  return Math.floor(partitions / sources) + (earlier < partitions % sources ? 1 : 0)
-}
+/** How many partitions of each lane somebody has. */
+class LaneCounts {
+  readonly #partitions: number
+  readonly #counts: number[] = []
 
-/** How many of `taken` are in the same lane as a partition. */
-function countLane(taken: readonly number[], partition: number, partitions: number): number {
-  const lane = Math.floor(partition / partitions)
-  return taken.filter((other) => Math.floor(other / partitions) === lane).length
+  constructor(partitions: number) {
+    this.#partitions = partitions
+  }
+
+  /** Counts a partition, unless its lane has `share` already. Returns whether it was counted. */
+  take(partition: number, share = Number.POSITIVE_INFINITY): boolean {
+    const lane = Math.floor(partition / this.#partitions)
+    const count = this.#counts[lane] ?? 0
+    if (count >= share) return false
+    this.#counts[lane] = count + 1
+    return true
+  }
 }

@@ -1,9 +1,10 @@
-import type { DeadReason, Failure } from '../../../../engine.ts'
-import { NEVER_MS } from '../../sql/chains.ts'
+import type { DeadReason, Failure, LeaseId } from '../../../../engine.ts'
+import { NEVER_MS, PARKED } from '../../sql/chains.ts'
 import * as sql from '../../sql/retries.ts'
 import type { Statements } from '../file/connection.ts'
 import type { MessageReader } from '../log/message-reader.ts'
-import { type Chains, PARKED } from '../order/chains.ts'
+import type { Chains } from '../order/chains.ts'
+import type { DeadLetterRow } from './dead-letters.ts'
 
 /** A message that was set aside: it failed, or waits for its key or for a limit. */
 export interface RetryRow {
@@ -38,20 +39,6 @@ export interface MessagePlace {
 /** What a message that is set aside waits for. */
 export type Until = number | 'chain' | 'freed'
 
-export interface DeadLetterRow {
-  readonly id: number
-  readonly partition: number
-  readonly offset: number
-  readonly reason: DeadReason
-  readonly deadAtMs: number
-  readonly attempts: number
-  readonly crashes: number
-  readonly failures: string
-  readonly event: string | null
-  readonly key: string | null
-  readonly blocks: 0 | 1
-}
-
 export interface Burial {
   readonly subscriptionId: number
   readonly topicId: number
@@ -68,7 +55,7 @@ export interface Burial {
   readonly blocks?: boolean | undefined
 }
 
-/** Messages that did not go the happy way, a row each: set aside, or dead letters with their content and history. */
+/** Messages that did not go the happy way, a row each: set aside, or buried, with their content and history. */
 export class Exceptions {
   readonly #statements: Statements
   readonly #reader: MessageReader
@@ -80,9 +67,10 @@ export class Exceptions {
     this.#chains = chains
   }
 
-  /** After the first failure. */
-  retry(place: MessagePlace, dueAtMs: number, failure: Failure): void {
-    this.#insert({ ...place, crashes: 0 }, { dueAtMs, parked: PARKED.not, attempt: 2, failures: [failure] })
+  /** After the first failure, under this lease. */
+  retry(place: MessagePlace, dueAtMs: number, failure: Failure, lease: LeaseId): void {
+    const row = { dueAtMs, parked: PARKED.not, attempt: 2, failures: [failure], failedUnder: lease }
+    this.#insert({ ...place, crashes: 0 }, row)
     this.#holdBehind(place)
   }
 
@@ -168,6 +156,11 @@ export class Exceptions {
     return this.#statements.get<RetryRow>(sql.FIND_LEASED_RETRY, leaseId, sessionId)
   }
 
+  /** What failed under the lease and has waited ever since. */
+  failedUnder(leaseId: LeaseId, subscriptionId: number, offset: number): RetryRow | undefined {
+    return this.#statements.get<RetryRow>(sql.FIND_FAILED_RETRY, subscriptionId, offset, leaseId)
+  }
+
   leasedBySession(sessionId: number): RetryRow[] {
     return this.#statements.all<RetryRow>(sql.RETRIES_OF_SESSION, sessionId)
   }
@@ -197,14 +190,6 @@ export class Exceptions {
     this.#statements.run(sql.DELETE_RETRIES_FROM_OFFSET, subscriptionId, partition, offset)
   }
 
-  deadLetters(subscriptionId: number, afterId: number, limit: number): DeadLetterRow[] {
-    return this.#statements.all<DeadLetterRow>(sql.LIST_DEAD_LETTERS, subscriptionId, afterId, limit)
-  }
-
-  deadLetter(subscriptionId: number, id: number): DeadLetterRow | undefined {
-    return this.#statements.get<DeadLetterRow>(sql.FIND_DEAD_LETTER, subscriptionId, id)
-  }
-
   /**
    * Gives a dead letter another life, with its attempts counted afresh: after what was set aside before it of its key,
    * and before the rest.
@@ -217,28 +202,6 @@ export class Exceptions {
     const wait = waits ? { dueAtMs: NEVER_MS, parked: PARKED.untilTurn } : { dueAtMs, parked: PARKED.not }
     this.#insert(place, { ...wait, attempt: 1, failures: [], event })
     if (!waits && dueAtMs <= nowMs) this.#holdBehind(place)
-  }
-
-  /** Deletes some or all. Keys that they blocked go on. */
-  deleteDeadLetters(subscriptionId: number, ids: readonly number[] | undefined, nowMs: number): number {
-    const blocking = this.#blockedBy(subscriptionId, ids)
-    const deleted = this.#deleteDeadLetters(subscriptionId, ids)
-    for (const { partition, key } of blocking) {
-      if (key !== null) this.#chains.advance({ subscriptionId, partition, key }, nowMs)
-    }
-    return deleted
-  }
-
-  #blockedBy(subscriptionId: number, ids: readonly number[] | undefined): Pick<DeadLetterRow, 'partition' | 'key'>[] {
-    if (!ids) return this.#statements.all(sql.BLOCKING_DEAD_LETTERS, subscriptionId)
-    return ids.flatMap((id) => this.#statements.all(sql.FIND_BLOCKING_DEAD_LETTER, subscriptionId, id))
-  }
-
-  #deleteDeadLetters(subscriptionId: number, ids: readonly number[] | undefined): number {
-    if (!ids) return Number(this.#statements.run(sql.DELETE_ALL_DEAD_LETTERS, subscriptionId).changes)
-    let deleted = 0
-    for (const id of ids) deleted += Number(this.#statements.run(sql.DELETE_DEAD_LETTER, subscriptionId, id).changes)
-    return deleted
   }
 
   #insert(place: MessagePlace, row: NewRow): void {
@@ -256,6 +219,7 @@ export class Exceptions {
       key,
       row.event ? idOf(row.event) : null,
       row.parked,
+      row.failedUnder ?? null,
     )
   }
 
@@ -285,6 +249,7 @@ interface NewRow {
   readonly attempt: number
   readonly failures: readonly Failure[]
   readonly event?: string | null
+  readonly failedUnder?: LeaseId
 }
 
 // SQLite's own JSON functions refuse what is nested deeply.

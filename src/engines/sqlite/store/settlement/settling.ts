@@ -95,7 +95,7 @@ export class Settling {
     const { subscriptionId, partition, crashes } = row
     const place = { subscriptionId, partition, offset, crashes, key }
     if (exception.kind === 'retry') {
-      this.#exceptions.retry(place, exception.dueAtMs, exception.failure)
+      this.#exceptions.retry(place, exception.dueAtMs, exception.failure, row.leaseId)
     } else if (exception.kind === 'park') {
       this.#exceptions.park(place, exception.until, nowMs)
     } else {
