@@ -205,8 +205,11 @@ export interface SourceOptions {
   readonly limits: readonly Limit[]
   /** A message under lease was cancelled: it counts as settled. Called on the event loop, soon after. */
   onCancelled(lease: LeaseId, offset: number): void
-  /** Leases of this source were lost: their messages are or will be somebody else's. Called on the event loop. */
-  onLeasesLost(leases: readonly LeaseId[], reason: string): void
+  /**
+   * Leases of this source were lost, these or all that it has: their messages are or will be somebody else's. Called on
+   * the event loop.
+   */
+  onLeasesLost(leases: readonly LeaseId[] | 'all', reason: string): void
   /**
    * The source owns more partitions than its share: it is to release what it has not begun of these, so that they can
    * change hands. Called on the event loop, again as long as it is so (at most about ten times a second).

@@ -6,7 +6,7 @@
  * few seconds for the engine; a source that opens later still is closed at once. When the subscription is deleted, the
  * consumer says so and closes by itself: one of the same name that is made later starts elsewhere, so it is another one.
  */
-import type { Engine, LeaseId, Source } from '../engine.ts'
+import type { Engine, Source } from '../engine.ts'
 import type { Environment } from '../environment/index.ts'
 import type { PosthornError } from '../errors.ts'
 import type { EventLoopWatch } from './event-loop-watch.ts'
@@ -87,7 +87,7 @@ class SourceConsumer implements Consumer {
       handlerTimeoutMs: timeoutMs,
       limits: limits.map(({ by, ...limit }) => limit),
       onCancelled: (lease, offset) => this.#pipeline?.cancelled(lease, offset),
-      onLeasesLost: (leases: readonly LeaseId[], reason) => this.#pipeline?.leasesLost(leases, reason),
+      onLeasesLost: (leases, reason) => this.#pipeline?.leasesLost(leases, reason),
       onSurplus: (partitions) => this.#pipeline?.release(partitions),
       onDamage: (error) => this.#report('Messages could not be read.', error),
     })

@@ -95,19 +95,21 @@ export class Pipeline {
     return this.#runner.running > 0 || this.#runner.lastEndedAtMs >= timeMs
   }
 
-  leasesLost(leases: readonly LeaseId[], reason: string): void {
-    const ledgers = leases.flatMap((lease) => this.#ledgers.get(lease) ?? [])
+  leasesLost(leases: readonly LeaseId[] | 'all', reason: string): void {
+    const ledgers =
+      leases === 'all' ? this.#ledgers.values() : leases.flatMap((lease) => this.#ledgers.get(lease) ?? [])
     if (ledgers.length === 0) return
     const { topic, subscription } = this.#settings
     const error = new PosthornError('POSTHORN_LEASE_LOST', { subscription, reason })
     const fields = { code: error.code, topic, subscription, leases: ledgers.length, reason }
     this.#environment.logger.warn(error.message, fields)
-    // All of them first: what becomes free with one may not go to another.
-    for (const ledger of ledgers) ledger.lost = true
-    for (const ledger of ledgers) this.#forget(ledger)
-    for (const ledger of ledgers) this.#abort(ledger, error)
+    this.#runner.fillAfter(() => {
+      // All of them first: what becomes free with one may not go to another.
+      for (const ledger of ledgers) ledger.lost = true
+      for (const ledger of ledgers) this.#forget(ledger)
+      for (const ledger of ledgers) this.#abort(ledger, error)
+    })
     this.#puller.poke()
-    this.#runner.fill()
   }
 
   /** A message was cancelled: what runs is told to stop, what waits is forgotten. */
@@ -120,11 +122,12 @@ export class Pipeline {
     const error = new PosthornError('POSTHORN_CANCELLED', { id, subscription })
     this.#environment.logger.info('A message was cancelled.', { topic, subscription, id, offset })
     const item = { ledger, index }
-    this.#intake.cancel(item)
-    this.#finisher.recorded(ledger, index)
-    for (const run of this.#runner.runs()) if (run.includes(item)) run.abort(error)
+    this.#runner.fillAfter(() => {
+      this.#intake.cancel(item)
+      this.#finisher.recorded(ledger, index)
+      for (const run of this.#runner.runs()) if (run.includes(item)) run.abort(error)
+    })
     this.#puller.poke()
-    this.#runner.fill()
   }
 
   /** Hands back what waits of these partitions, so that others can take them over. What runs goes on. */
@@ -275,6 +278,7 @@ export class Pipeline {
       supply: this.#intake,
       finisher: this.#finisher,
       overrun: this.#overrun,
+      leases: this.#source,
       stepStore: this.#source,
       onStarted: () => this.#puller.poke(),
       onStartable: () => this.#runner.fill(),

@@ -44,7 +44,10 @@ export class TestSource {
     opened.#source = await process.engine.openSource({
       ...options,
       onCancelled: (lease, offset) => opened.cancelled.push({ lease, offset }),
-      onLeasesLost: (leases) => opened.lost.push(...leases),
+      onLeasesLost: (leases) => {
+        assert.ok(leases !== 'all', 'a session that is lost by itself has its leases named')
+        opened.lost.push(...leases)
+      },
       onSurplus: (partitions) => {
         opened.surplus = partitions
       },

@@ -54,7 +54,7 @@ export class FakeSource implements Source {
     this.#wake?.()
   }
 
-  lose(leases: readonly LeaseId[], reason = 'the session ran out'): void {
+  lose(leases: readonly LeaseId[] | 'all', reason = 'the session ran out'): void {
     this.options?.onLeasesLost(leases, reason)
   }
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import type { StoredEvent } from '../../src/engine.ts'
 import { grantOf, settleDown } from './fake-source.ts'
 import { HeldHandler, START_MS, startRig } from './harness.ts'
 import { finish } from './ordered-rig.ts'
@@ -43,6 +44,28 @@ describe('when a lease has ended', () => {
     assert.deepEqual(rig.handler.started, [0, 2])
     await finish(rig)
   })
+
+  for (const batch of [undefined, { size: 1, waitMs: 0 }]) {
+    const kind = batch ? 'batch' : 'message'
+    test(`a ${kind} whose check was under way then is given back`, async () => {
+      const handler = new HeldHandler()
+      const check = Promise.withResolvers<void>()
+      const checkEvent = (event: StoredEvent) => check.promise.then(() => event)
+      const handlers = batch
+        ? { handleBatch: ([event]: readonly StoredEvent[]) => handler.handle(event!), checkEvent }
+        : { handle: handler.handle, checkEvent }
+      const rig = await startRig(handlers, { concurrency: 1, ...(batch && { batch }) })
+      rig.source.leasedUntilMs = START_MS + 10_000
+      rig.source.offer(grantOf([0]))
+      await settleDown()
+      await rig.clock.advance(10_000)
+      check.resolve()
+      await settleDown()
+      assert.deepEqual(handler.started, [])
+      assert.deepEqual(rig.source.exceptions(), [{ offset: 0, kind: 'release' }])
+      await finish({ ...rig, handler })
+    })
+  }
 
   test('a moment before, messages are begun as ever', async () => {
     const handler = new HeldHandler()

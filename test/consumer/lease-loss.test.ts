@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import type { DeliveryContext } from '../../src/consumer/delivery/delivery.ts'
+import type { StoredEvent } from '../../src/engine.ts'
 import { PosthornError } from '../../src/errors.ts'
 import { grantOf, settleDown } from './fake-source.ts'
 import { HeldHandler, startRig } from './harness.ts'
@@ -30,6 +32,28 @@ describe('a lost lease', () => {
     assert.deepEqual(source.acked(), [10])
     assert.deepEqual(source.exceptions(), [])
     await consumer.close()
+  })
+
+  test('is any that it has, when all are', async () => {
+    const handler = new HeldHandler()
+    const signals: AbortSignal[] = []
+    const handle = (event: StoredEvent, { signal }: DeliveryContext) => {
+      signals.push(signal)
+      return handler.handle(event)
+    }
+    const { source, consumer } = await startRig({ handle }, { concurrency: 2 })
+    source.offer(grantOf([0]), grantOf([10]), grantOf([20]))
+    await settleDown()
+    source.lose('all')
+    assert.deepEqual(
+      signals.map(({ aborted }) => aborted),
+      [true, true],
+    )
+    for (const offset of [0, 10]) handler.of(offset).resolve()
+    await settleDown()
+    assert.deepEqual(handler.started, [0, 10], 'what was buffered is not begun')
+    await consumer.close()
+    assert.deepEqual(source.acked(), [])
   })
 
   test('takes along what was buffered under it', async () => {

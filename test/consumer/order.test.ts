@@ -35,6 +35,29 @@ describe('messages of one key', () => {
     await finish(rig)
   })
 
+  test('go on behind a cancelled one when its handler has been told to stop', async () => {
+    const signals: AbortSignal[] = []
+    const stopped: (readonly boolean[])[] = []
+    const over = Promise.withResolvers<void>()
+    const rig = await startRig(
+      {
+        handle(_event, { signal }) {
+          stopped.push(signals.map(({ aborted }) => aborted))
+          signals.push(signal)
+          return over.promise
+        },
+      },
+      ordered,
+    )
+    rig.source.offer(keyedGrant(0, ['a', 'a']))
+    await settleDown()
+    rig.source.cancel(0, 0)
+    await settleDown()
+    assert.deepEqual(stopped, [[], [true]])
+    over.resolve()
+    await rig.consumer.close()
+  })
+
   test('wait for a settlement that fails until it succeeds', async () => {
     const rig = await startHeld()
     const { source, handler, clock } = rig

@@ -13,7 +13,7 @@ import { InvalidEvent } from '../settlement/verdict.ts'
 import { BatchDelivery } from './batch-delivery.ts'
 import type { Work } from './runner.ts'
 import { checkedEvent } from './single-work.ts'
-import type { WorkTools } from './work-tools.ts'
+import { throwIfGivenUp, type WorkTools } from './work-tools.ts'
 
 export class BatchWork implements Work<BatchDelivery> {
   readonly #tools: WorkTools
@@ -125,7 +125,7 @@ export class BatchWork implements Work<BatchDelivery> {
   async #checkAndHandle(checkEvent: CheckEvent, batch: BatchDelivery): Promise<void> {
     const checked = await Promise.allSettled(batch.events.map(async (event) => checkedEvent(checkEvent, event!)))
     // The timeout covers the check: what was told to stop in the meantime is not started any more.
-    batch.signal.throwIfAborted()
+    throwIfGivenUp(batch, this.#tools)
     for (const [position, result] of checked.entries()) {
       if (result.status === 'rejected') batch.failed.set(position, invalid(result.reason))
     }

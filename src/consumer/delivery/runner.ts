@@ -82,6 +82,18 @@ export class Runner<Run extends Abortable> {
     }
   }
 
+  /** Starts nothing before `change` is complete: what it tells to stop is to know that before others take its place. */
+  fillAfter(change: () => void): void {
+    const wasFilling = this.#filling
+    this.#filling = true
+    try {
+      change()
+    } finally {
+      this.#filling = wasFilling
+    }
+    this.fill()
+  }
+
   /** Resolves once nothing runs. */
   idle(): Promise<void> {
     return new Promise((resolve) => {

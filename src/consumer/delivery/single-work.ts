@@ -5,7 +5,7 @@ import type { Finisher } from '../settlement/finisher.ts'
 import { InvalidEvent } from '../settlement/verdict.ts'
 import { Delivery } from './delivery.ts'
 import type { Work } from './runner.ts'
-import type { WorkTools } from './work-tools.ts'
+import { throwIfGivenUp, type WorkTools } from './work-tools.ts'
 
 /** Hands messages to a handler one by one. */
 export class SingleWork implements Work<Delivery> {
@@ -86,7 +86,7 @@ export class SingleWork implements Work<Delivery> {
 
   // The timeout covers the check: what was told to stop in the meantime is not started any more.
   #handleChecked(event: StoredEvent, delivery: Delivery): unknown {
-    delivery.signal.throwIfAborted()
+    throwIfGivenUp(delivery, this.#tools)
     return this.#handle(event, delivery)
   }
 }

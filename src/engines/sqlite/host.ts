@@ -205,6 +205,7 @@ export class Host {
       this.#logger.error(`Storage failed and is opened again: ${message}`, { code })
     }
     this.#down(failure, announced)
+    this.#sources.sessionEnded('the thread that renewed it has ended')
     if (!this.#ended) this.#reopenLater(REOPEN_MS_FIRST)
   }
 

@@ -59,6 +59,11 @@ export class Listeners {
     for (const { listener } of this.#sources.values()) listener.onPullFailed(failure)
   }
 
+  /** The session went with the thread: nobody renews it, and the next one has other leases. */
+  sessionEnded(reason: string): void {
+    for (const { listener } of this.#sources.values()) listener.onLeasesLost('all', reason)
+  }
+
   #handOver(result: PullResult): void {
     const listener = this.#find(result.source)
     if ('error' in result) listener?.onPullFailed(fromWire(result.error), result.pull)

@@ -82,7 +82,7 @@ export class Bench {
   async source(
     options: Partial<Pick<SourceOptions, 'topic' | 'subscription' | 'handlerTimeoutMs' | 'limits'>> = {},
   ): Promise<Reader> {
-    const lost: { leases: readonly LeaseId[]; reason: string }[] = []
+    const lost: Reader['lost'] = []
     const damage: Error[] = []
     const cancelled: Reader['cancelled'] = []
     const source = await this.engine.openSource({
@@ -121,7 +121,7 @@ export class Bench {
 /** A source, with short ways to pull and to settle. */
 export class Reader {
   readonly source: Source
-  readonly lost: { leases: readonly LeaseId[]; reason: string }[]
+  readonly lost: { leases: readonly LeaseId[] | 'all'; reason: string }[]
   readonly damage: Error[]
   readonly cancelled: { lease: LeaseId; offset: number }[]
   readonly #engine: Engine

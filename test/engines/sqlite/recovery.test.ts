@@ -57,6 +57,20 @@ describe('recovery', () => {
     assert.deepEqual(dataOf(await reader.pull()), ['a'])
   })
 
+  test('all leases of a dead thread are said to be lost before anybody else can have their messages', async (context) => {
+    const started = threads(context)
+    const bench = await Bench.make(context, newFile(context))
+    await bench.publish(['a'])
+    const reader = await bench.source()
+    await reader.pull()
+    await started[0]!.terminate()
+    await onceUp(() => bench.publish(['b']))
+    assert.deepEqual(
+      reader.lost.map(({ leases }) => leases),
+      ['all'],
+    )
+  })
+
   test('threads that die again and again are followed by others', async (context) => {
     const started = threads(context)
     const bench = await Bench.make(context, newFile(context))
