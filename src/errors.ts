@@ -26,6 +26,10 @@ export const errorKinds = {
     happened: 'No engine serves the URL {url}.',
     action: 'Use one of {known}.',
   },
+  POSTHORN_DRIVER_MISSING: {
+    happened: 'The engine of this URL needs the package {driver}, which is not installed.',
+    action: 'Install it beside posthorn: npm install {driver}.',
+  },
   POSTHORN_UNSUPPORTED_NODE: {
     happened: 'This Node.js brings {found}, and Posthorn needs {needed}.',
     action: 'Upgrade Node.js to a release that has it: 24.15 or newer.',
@@ -118,6 +122,20 @@ export const errorKinds = {
   POSTHORN_STORAGE_BUSY: {
     happened: 'Another connection held {store} locked for {waitedMs} ms.',
     action: 'Look for a long write transaction on the same file, end it, and try again.',
+    retryable: true,
+  },
+  POSTHORN_STORE_IN_USE: {
+    happened: '{store} is in use by {users}.',
+    action: 'Stop every process that uses it, and run the command again.',
+    retryable: true,
+  },
+  POSTHORN_TARGET_NOT_EMPTY: {
+    happened: '{store} cannot be moved into: {problem}.',
+    action: 'Move into an empty database or schema; what is in this one was left as it was.',
+  },
+  POSTHORN_MOVE_INCOMPLETE: {
+    happened: 'What arrived in {store} is not what left: {problem}.',
+    action: 'Run the command again, which mends it; nothing has become visible to applications.',
     retryable: true,
   },
   POSTHORN_STORAGE_CORRUPT: {

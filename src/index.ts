@@ -6,6 +6,7 @@ export type {
   BatchHandler,
   DeliveredEvent,
   Handler,
+  PostgresTransaction,
   TransactionalContext,
   TransactionalHandler,
 } from './api/event.ts'

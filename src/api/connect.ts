@@ -43,10 +43,12 @@ const optionNames = new Set([
 const environmentNames = new Set(['clock', 'random', 'logger'])
 
 /**
- * Connects to the place where messages are kept: `sqlite:path/to/file.db`, or `memory:` for tests.
+ * Connects to the place where messages are kept: `sqlite:path/to/file.db`, `postgres://user@host/database`, or `memory:`
+ * for tests.
  *
- * Rejects with POSTHORN_UNKNOWN_ENGINE for other URLs, POSTHORN_INVALID_OPTION for options that it does not know or
- * that make no sense, and with the engine's POSTHORN_STORAGE_ errors when the place cannot be used.
+ * Rejects with POSTHORN_UNKNOWN_ENGINE for other URLs, POSTHORN_DRIVER_MISSING when the package is not installed that
+ * speaks to the server, POSTHORN_INVALID_OPTION for options that it does not know or that make no sense, and with the
+ * engine's POSTHORN_STORAGE_ errors when the place cannot be used.
  */
 export async function connect(url: URL | string, options: ConnectOptions = {}): Promise<Post> {
   checkUrl(url)

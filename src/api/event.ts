@@ -15,22 +15,38 @@ export interface DeliveredEvent<Data> extends StoredEvent {
 /** Returns or resolves: acknowledged. Throws: tried again by the retry policy; see also `Discard` and `RetryAfter`. */
 export type Handler<Output> = (event: DeliveredEvent<Serialized<Output>>, context: DeliveryContext) => unknown
 
-/** What a transactional handler is told: no steps, because what they keep could not be written meanwhile. */
-export interface TransactionalContext extends Omit<DeliveryContext, 'step'> {
+/**
+ * A transaction on Postgres, as a transactional handler is given it: a client of `pg`, of which this is what most
+ * handlers need. Whoever needs more of it, or hands it to a library, names the type of `pg` itself:
+ * `TransactionalContext<ClientBase>`.
+ */
+export interface PostgresTransaction {
+  /** Carries out one statement, whose parameters stand in it as $1, $2, ... */
+  query<Row = Readonly<Record<string, unknown>>>(
+    text: string,
+    values?: readonly unknown[],
+  ): Promise<{ readonly rows: Row[]; readonly rowCount: number | null }>
+}
+
+/**
+ * What a transactional handler is told: no steps, because what they keep could not be written meanwhile. `Transaction`
+ * is what the store's engine has for a transaction: `DatabaseSync` on `sqlite:`, which need not be said, and
+ * `PostgresTransaction` on `postgres:`, which a handler says by the type of its context:
+ * `(event, { tx }: TransactionalContext<PostgresTransaction>) => ...`.
+ */
+export interface TransactionalContext<Transaction = DatabaseSync> extends Omit<DeliveryContext, 'step'> {
   /**
    * The connection of Posthorn's own on which the transaction is open that the acknowledgement will be part of. Of use
    * only until the handler ends: then it, and the statements that it prepared, throw POSTHORN_INVALID_TRANSACTION. It
-   * stands in for the connection: `backup()` of node:sqlite, which needs the connection itself, ends the process. It is
-   * typed for `sqlite:`, the one engine that has such handlers; an engine with another kind of transaction will have a
-   * value of its own for the option `transactional`, and the type that goes with it.
+   * stands in for the connection: `backup()` of node:sqlite, which needs the connection itself, ends the process.
    */
-  readonly tx: DatabaseSync
+  readonly tx: Transaction
 }
 
 /** As `Handler`, within a transaction; see `TransactionalSubscribeOptions`. */
-export type TransactionalHandler<Output> = (
+export type TransactionalHandler<Output, Transaction = DatabaseSync> = (
   event: DeliveredEvent<Serialized<Output>>,
-  context: TransactionalContext,
+  context: TransactionalContext<Transaction>,
 ) => unknown
 
 /** As `Handler`, for several events at once; `context.fail` marks single ones as failed. There are no steps. */

@@ -5,6 +5,7 @@
  * because their work would otherwise fail at its last step; *closed* when subscriptions have drained, all that was
  * published is stored, and the engine is closed. A failure on the way is reported by `close` after the rest was done.
  */
+import type { DatabaseSync } from 'node:sqlite'
 import { EventLoopWatch } from '../consumer/event-loop-watch.ts'
 import type { Engine } from '../engine.ts'
 import type { Environment, Logger } from '../environment/index.ts'
@@ -157,10 +158,10 @@ export class Post implements AsyncDisposable {
     handler: BatchHandler<NoInfer<Output>>,
     options: BatchSubscribeOptions<Serialized<NoInfer<Output>>>,
   ): Subscription
-  subscribe<Input, Output>(
+  subscribe<Input, Output, Transaction = DatabaseSync>(
     definition: TopicDefinition<Input, Output>,
     name: string,
-    handler: TransactionalHandler<NoInfer<Output>>,
+    handler: TransactionalHandler<NoInfer<Output>, Transaction>,
     options: TransactionalSubscribeOptions<Serialized<NoInfer<Output>>>,
   ): Subscription
   subscribe<Input, Output>(
@@ -174,9 +175,9 @@ export class Post implements AsyncDisposable {
     handler: BatchHandler<NoInfer<Output>>,
     options: BatchSubscribeOptions<Serialized<NoInfer<Output>>>,
   ): Subscription
-  subscribe<Input, Output>(
+  subscribe<Input, Output, Transaction = DatabaseSync>(
     definition: QueueDefinition<Input, Output>,
-    handler: TransactionalHandler<NoInfer<Output>>,
+    handler: TransactionalHandler<NoInfer<Output>, Transaction>,
     options: TransactionalSubscribeOptions<Serialized<NoInfer<Output>>>,
   ): Subscription
   subscribe<Input, Output>(

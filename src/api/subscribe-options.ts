@@ -77,8 +77,12 @@ export interface BatchSubscribeOptions<Data = unknown> extends SubscribeOptions<
  * has lost its lease, everything is rolled back. It must not begin, commit or roll back by itself.
  *
  * With `sqlite:` files, `tx` is a `DatabaseSync`. Nobody else can write to the file while such a handler runs, in no
- * process: await nothing slow in it. Handlers take turns, and the time that one waits for its turn counts as its own,
- * so `concurrency` is 1 unless it is given.
+ * process: await nothing slow in it. Handlers take turns, and the time that one waits for its turn counts as its own.
+ *
+ * With `postgres:`, `tx` is a client of `pg` (see `PostgresTransaction`), and handlers run side by side, each with a
+ * connection of the pool, of which two are always left to Posthorn.
+ *
+ * `concurrency` is 1 unless it is given.
  */
 export interface TransactionalSubscribeOptions<Data = unknown> extends Omit<SubscribeOptions<Data>, 'transactional'> {
   readonly transactional: true

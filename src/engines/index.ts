@@ -1,18 +1,53 @@
 import type { ConnectEngine } from '../engine.ts'
 import { PosthornError } from '../errors.ts'
+import type { OpenMoveSource, OpenMoveTarget } from './moving.ts'
+
+export type * from './moving.ts'
+
+const MISSING_PACKAGE = /Cannot find package '([^']+)'/
+
+type Loaders<Loaded> = Readonly<Record<string, () => Promise<Loaded>>>
+
+const loadPostgres = async () => (await import('./postgres/index.ts')).connectPostgres
 
 /** Loads each engine, and the driver that it needs, only when its URL is connected to. */
-const engineByScheme: Readonly<Record<string, () => Promise<ConnectEngine>>> = {
+const engineByScheme: Loaders<ConnectEngine> = {
   'sqlite:': async () => (await import('./sqlite/index.ts')).connectSqlite,
   'memory:': async () => (await import('./memory/index.ts')).connectMemory,
+  'postgres:': loadPostgres,
+  'postgresql:': loadPostgres,
+}
+
+const moveSourceByScheme: Loaders<OpenMoveSource> = {
+  'sqlite:': async () => (await import('./sqlite/moving/source.ts')).openSqliteMoveSource,
+}
+
+const loadPostgresMoveTarget = async () => (await import('./postgres/moving/target.ts')).openPostgresMoveTarget
+const moveTargetByScheme: Loaders<OpenMoveTarget> = {
+  'postgres:': loadPostgresMoveTarget,
+  'postgresql:': loadPostgresMoveTarget,
 }
 
 /** The engine that serves the URL's scheme. Rejects with POSTHORN_UNKNOWN_ENGINE. */
-export async function loadEngine(url: URL | string): Promise<ConnectEngine> {
+export function loadEngine(url: URL | string): Promise<ConnectEngine> {
+  return load(engineByScheme, url)
+}
+
+/** What opens a store to move everything out of it. Rejects with POSTHORN_UNKNOWN_ENGINE. */
+export function loadMoveSource(url: string): Promise<OpenMoveSource> {
+  return load(moveSourceByScheme, url)
+}
+
+/** What opens a store to move everything into it. Rejects with POSTHORN_UNKNOWN_ENGINE. */
+export function loadMoveTarget(url: string): Promise<OpenMoveTarget> {
+  return load(moveTargetByScheme, url)
+}
+
+async function load<Loaded>(byScheme: Loaders<Loaded>, url: URL | string): Promise<Loaded> {
   const text = String(url)
   const scheme = text.slice(0, text.indexOf(':') + 1).toLowerCase()
-  if (Object.hasOwn(engineByScheme, scheme)) return await engineByScheme[scheme]!().catch(explainMissing)
-  const known = Object.keys(engineByScheme).join(', ')
+  if (Object.hasOwn(byScheme, scheme)) return await byScheme[scheme]!().catch(explainMissing)
+  const known = Object.keys(byScheme).join(', ')
   throw new PosthornError('POSTHORN_UNKNOWN_ENGINE', { url: withoutPassword(text), known })
 }
 
@@ -21,9 +56,14 @@ function withoutPassword(url: string): string {
   return url.replace(/\/\/[^@/]*@/, '//***@')
 }
 
-// An old Node.js does not have the database that is part of newer ones.
+// An old Node.js does not have the database that is part of newer ones, and drivers are installed by who needs them.
 function explainMissing(error: unknown): never {
-  if ((error as NodeJS.ErrnoException).code !== 'ERR_UNKNOWN_BUILTIN_MODULE') throw error
-  const details = { found: `no node:sqlite (it is ${process.version})`, needed: 'that module' }
-  throw new PosthornError('POSTHORN_UNSUPPORTED_NODE', details, { cause: error })
+  const { code, message } = error as NodeJS.ErrnoException
+  if (code === 'ERR_UNKNOWN_BUILTIN_MODULE') {
+    const details = { found: `no node:sqlite (it is ${process.version})`, needed: 'that module' }
+    throw new PosthornError('POSTHORN_UNSUPPORTED_NODE', details, { cause: error })
+  }
+  const driver = code === 'ERR_MODULE_NOT_FOUND' ? MISSING_PACKAGE.exec(message)?.[1] : undefined
+  if (driver === undefined) throw error
+  throw new PosthornError('POSTHORN_DRIVER_MISSING', { driver }, { cause: error })
 }

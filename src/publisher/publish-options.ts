@@ -31,7 +31,8 @@ export interface PublishOptions {
   readonly headers?: Readonly<Record<string, string>>
   /**
    * The database connection on which your own transaction is open: the message is stored if that commits. With
-   * `sqlite:` a `DatabaseSync` of `node:sqlite`, on the same file; other engines do not have it.
+   * `sqlite:` a `DatabaseSync` of `node:sqlite`, on the same file. With `postgres:` a client of `pg`, or a transaction
+   * of Drizzle, Kysely, Prisma, Knex or TypeORM, on the same database. Other engines do not have it.
    */
   readonly tx?: unknown
 }

@@ -44,7 +44,7 @@ async function install(tarball: string, project: string): Promise<void> {
     private: true,
     type: 'module',
     dependencies: { posthorn: `file:${tarball}`, zod: ours('zod') },
-    overrides: { '@standard-schema/spec': ours('@standard-schema/spec') },
+    overrides: { '@standard-schema/spec': ours('@standard-schema/spec'), commander: ours('commander') },
   }
   await writeFile(join(project, 'package.json'), JSON.stringify(manifest))
   await run('npm', ['install', '--offline', '--ignore-scripts', '--no-audit', '--no-fund'], project)
@@ -63,12 +63,13 @@ describe('the package as a user installs it', () => {
 
   const runProgram = (program: string, url: string) => run(process.execPath, [program, url], project)
 
-  test('brings at most one dependency and nothing native', async () => {
+  test('brings two small dependencies, without any of their own, and nothing native', async () => {
     const lock = JSON.parse(await readFile(join(project, 'package-lock.json'), 'utf8')) as {
       packages: Record<string, { hasInstallScript?: boolean }>
     }
     const packages = Object.keys(lock.packages).filter((name) => /^node_modules\/(?!zod$)/.test(name))
-    assert.deepEqual(packages.sort(), ['node_modules/@standard-schema/spec', 'node_modules/posthorn'])
+    const wanted = ['@standard-schema/spec', 'commander', 'posthorn'].map((name) => `node_modules/${name}`)
+    assert.deepEqual(packages.sort(), wanted)
     const files = await readdir(join(project, 'node_modules/posthorn'), { recursive: true })
     assert.deepEqual(
       files.filter((name) => /\.(node|gyp|so|dylib|dll|exe)$/.test(name)),
@@ -104,6 +105,21 @@ describe('the package as a user installs it', () => {
     const imports = entries.map((entry) => `import '${entry.replace('.', 'posthorn')}'`).join('\n')
     await writeFile(join(project, 'imports.mjs'), imports)
     await runProgram('imports.mjs', '')
+  })
+
+  test('has a command', async () => {
+    const output = await run('npx', ['--offline', '--no', 'posthorn', '--', '--version'], project)
+    const { version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as { version: string }
+    assert.equal(output, `${version}\n`)
+  })
+
+  test('says which package to install for a server', async () => {
+    await writeFile(
+      join(project, 'server.mjs'),
+      `import { connect } from 'posthorn'
+       await connect('postgres://nobody@127.0.0.1:1/none').catch(({ code, details }) => console.log(code, details.driver))`,
+    )
+    assert.equal(await runProgram('server.mjs', ''), 'POSTHORN_DRIVER_MISSING pg\n')
   })
 
   for (const store of ['memory:', 'sqlite:file']) {

@@ -4,6 +4,7 @@
  */
 import type { DatabaseSync } from 'node:sqlite'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
+import type { ClientBase } from 'pg'
 import {
   type BatchContext,
   type DeliveredEvent,
@@ -12,10 +13,13 @@ import {
   isOutage,
   message,
   type Post,
+  type PostgresTransaction,
   type Published,
   queue,
   type Serialized,
   type SubscribeOptions,
+  type TransactionalContext,
+  type TransactionalHandler,
   topic,
 } from 'posthorn'
 import type Stripe from 'stripe'
@@ -227,9 +231,43 @@ export function transacting(): void {
   post.subscribe(readings, (event, { tx }) => tx.prepare('').run(event.data.degrees), { transactional: true })
   // @ts-expect-error: without the option there is no transaction
   post.subscribe(signups, 'accounts', (_event, context) => context.tx)
+  // @ts-expect-error: and no saying what it would be
+  post.subscribe(signups, 'accounts', (_event, { tx }: TransactionalContext) => tx)
   // @ts-expect-error: a transaction holds one message
   post.subscribe(signups, 'accounts', () => {}, { transactional: true, batch: { size: 5 } })
 }
+
+export function transactingOnPostgres(): void {
+  post.subscribe(
+    signups,
+    'accounts',
+    async (event, context: TransactionalContext<PostgresTransaction>) => {
+      proves<Equal<typeof event.data.plan, 'free' | 'paid'>>()
+      proves<Equal<typeof context.tx, PostgresTransaction>>()
+      const { rows } = await context.tx.query<{ id: number }>('SELECT id FROM users WHERE name = $1', [
+        event.data.userId,
+      ])
+      proves<Equal<typeof rows, { id: number }[]>>()
+      await context.tx.query('UPDATE users SET plan = $1', [event.data.plan])
+      await post.publish(readings, '1', { tx: context.tx })
+      // @ts-expect-error: it is not SQLite's
+      context.tx.prepare('')
+      // @ts-expect-error: its results could not be stored
+      await context.step('charge', () => 1)
+    },
+    { transactional: true, concurrency: 4 },
+  )
+  const byClient: TransactionalHandler<{ degrees: number }, ClientBase> = ({ data }, { tx }) => {
+    proves<Equal<typeof data.degrees, number>>()
+    return tx.query({ text: 'SELECT', name: 'nothing' })
+  }
+  post.subscribe(readings, byClient, { transactional: true })
+  // @ts-expect-error: a batch has no transaction
+  post.subscribe(readings, byClient, { transactional: true, batch: { size: 5 } })
+}
+
+/** A client of `pg` is what the structural type asks for. */
+export const fromPg = (client: ClientBase): PostgresTransaction => client
 
 export async function stepping({ step, idempotencyKey }: DeliveryContext, stripe: Stripe): Promise<void> {
   proves<Equal<typeof idempotencyKey, string>>()

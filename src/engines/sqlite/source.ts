@@ -10,7 +10,7 @@ import type {
   SourceOptions,
 } from '../../engine.ts'
 import { PosthornError } from '../../errors.ts'
-import { AdmittedPlaces } from './admitted-places.ts'
+import { AdmittedPlaces } from '../admitted-places.ts'
 import type { HandlerTransactions, TransactOutcome } from './handler-transactions.ts'
 import type { Host } from './host.ts'
 import type { WireAdmissions } from './protocol.ts'

@@ -1,8 +1,8 @@
 /** One life of the writer thread, as the event loop sees it: from a file that was opened to the end of the thread. */
 import { Worker } from 'node:worker_threads'
 import { PosthornError } from '../../errors.ts'
+import { threadFlags } from '../thread-flags.ts'
 import type { Command, Opening, ThreadData, Turn } from './protocol.ts'
-import { threadFlags } from './thread-flags.ts'
 import { fromWire } from './wire-error.ts'
 
 const THREAD = new URL(import.meta.url.endsWith('.ts') ? './writer/thread.ts' : './writer/thread.js', import.meta.url)

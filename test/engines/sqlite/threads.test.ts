@@ -4,7 +4,7 @@ import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { promisify } from 'node:util'
-import { threadFlags } from '../../../src/engines/sqlite/thread-flags.ts'
+import { threadFlags } from '../../../src/engines/thread-flags.ts'
 import { folder } from './bench.ts'
 
 const SCRIPT = `

@@ -6,8 +6,8 @@
  */
 import { Worker } from 'node:worker_threads'
 import { PosthornError } from '../../../errors.ts'
+import { threadFlags } from '../../thread-flags.ts'
 import type { WireError } from '../protocol.ts'
-import { threadFlags } from '../thread-flags.ts'
 import { fromWire } from '../wire-error.ts'
 
 /** All that the thread says. */

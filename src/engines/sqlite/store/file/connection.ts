@@ -184,6 +184,15 @@ export class Connection extends StatementCache {
     })
   }
 
+  /** The rows one after the other, where all of them at once would be too many for memory. */
+  *iterate<Row>(sql: string, ...values: SQLInputValue[]): Generator<Row, void> {
+    try {
+      yield* this.#database.prepare(sql).iterate(...values) as Iterable<Row>
+    } catch (error) {
+      throw describeFailure(error, this.file)
+    }
+  }
+
   /** The longest wait for another connection's lock since the last call. Milliseconds. */
   takeLongestWaitMs(): number {
     const longestMs = this.#longestWaitMs

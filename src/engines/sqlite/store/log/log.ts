@@ -1,10 +1,10 @@
 import type { AppendReceipt, TopicConfig } from '../../../../engine.ts'
 import { PosthornError } from '../../../../errors.ts'
+import { batchChecksum } from '../../../checksum.ts'
+import { RUN_CHARACTERS_MAX, RUN_MESSAGES_MAX } from '../../../record-batches.ts'
 import type { WireGroup, WireRun, WireSingle } from '../../protocol.ts'
 import * as sql from '../../sql/log.ts'
-import { RUN_CHARACTERS_MAX, RUN_MESSAGES_MAX } from '../../wire-group.ts'
 import type { Statements } from '../file/connection.ts'
-import { batchChecksum } from './checksum.ts'
 
 export interface TopicRow {
   readonly topicId: number

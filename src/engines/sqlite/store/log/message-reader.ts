@@ -1,4 +1,4 @@
-import { batchChecksum } from './checksum.ts'
+import { batchChecksum } from '../../../checksum.ts'
 import type { BatchRow, Log } from './log.ts'
 
 export function isIntact(batch: BatchRow): boolean {

@@ -1,11 +1,11 @@
-import type { Admission, AdmissionDemand, Buckets, FinishedMessages } from '../../engine.ts'
+import type { Admission, AdmissionDemand, Buckets, FinishedMessages } from '../engine.ts'
 
 /**
  * The places in flight that a source holds, by session. The places of a session are free once it is lost, though their
  * messages may still be running: what is reported of those as finished must not free places of the session after it.
  */
 export class AdmittedPlaces {
-  #sessionId = 0
+  #sessionId: string | number = 0
   #held = new Map<string, number>()
   readonly #lost = new Map<string, number>()
 
@@ -25,7 +25,7 @@ export class AdmittedPlaces {
     finished: readonly FinishedMessages[],
     demands: readonly AdmissionDemand[],
     admissions: readonly Admission[],
-    sessionId: number,
+    sessionId: string | number,
   ): void {
     for (const { buckets, messages } of finished) this.#finish(nameOf(buckets), messages)
     if (sessionId !== this.#sessionId) this.#loseAll(sessionId)
@@ -40,7 +40,7 @@ export class AdmittedPlaces {
     add(this.#held, name, lost - messages)
   }
 
-  #loseAll(sessionId: number): void {
+  #loseAll(sessionId: string | number): void {
     this.#sessionId = sessionId
     for (const [name, messages] of this.#held) add(this.#lost, name, messages)
     this.#held = new Map()

@@ -1,0 +1,184 @@
+/**
+ * The connections of this process to the server, and the only place that knows the driver.
+ *
+ * Statements are sent as soon as they are made (`pg`'s pipelining), so that a transaction need not wait for the answer to
+ * its BEGIN. Each is prepared once a connection, unless a pooler hands every transaction another one.
+ *
+ * A connection that fails is dropped; the next statement is given another. What was under way on it rejects with a coded
+ * error: POSTHORN_OUTCOME_UNKNOWN when it was a COMMIT, which may have been carried out.
+ */
+import pg from 'pg'
+import { PosthornError } from '../../../errors.ts'
+import type { PostgresAddress } from '../address.ts'
+import { describeFailure, isConnectionFailure } from './failure.ts'
+import type { Queryable, Statement } from './statement.ts'
+
+const CONNECT_MS_MAX = 10_000
+const ANSWER_MS_MAX = 30_000
+const KEPT_IDLE_MS = 30_000
+const INT8 = 20
+/** Deadlocks and serialization failures: the transaction is rolled back, and may succeed when it is tried again. */
+const TRY_AGAIN = new Set(['40001', '40P01'])
+const TRIES_MAX = 3
+
+const BEGIN = 'BEGIN ISOLATION LEVEL READ COMMITTED'
+
+/** Offsets, times and ids are far below the limit up to which numbers are exact. */
+const types: pg.CustomTypesConfig = {
+  getTypeParser: (oid: number, format?: 'text' | 'binary') =>
+    oid === INT8 && format !== 'binary' ? Number : pg.types.getTypeParser(oid, format),
+}
+
+export class Database implements Queryable {
+  readonly address: PostgresAddress
+  readonly #pool: pg.Pool
+  readonly #configs = new Map<Statement, pg.QueryConfig>()
+
+  constructor(address: PostgresAddress) {
+    this.address = address
+    this.#pool = new pg.Pool({ ...clientConfig(address), max: address.connectionsMax, idleTimeoutMillis: KEPT_IDLE_MS })
+    // A connection that fails while nobody uses it has left the pool already.
+    this.#pool.on('error', () => {})
+  }
+
+  async rows<Row>(statement: Statement, ...values: readonly unknown[]): Promise<Row[]> {
+    return this.#withClient((client) => this.#ofPool(client).rows<Row>(statement, ...values))
+  }
+
+  async run(statement: Statement, ...values: readonly unknown[]): Promise<number> {
+    return this.#withClient((client) => this.#ofPool(client).run(statement, ...values))
+  }
+
+  /**
+   * Carries `work` out in a transaction, which is committed when it resolves and rolled back when it rejects. It may be
+   * called several times, for as long as the server asks for the transaction to be tried again, and no more than
+   * `triesMax` times.
+   */
+  async transaction<Value>(
+    work: (rows: Queryable, client: pg.ClientBase) => Promise<Value>,
+    triesMax = TRIES_MAX,
+  ): Promise<Value> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.#withClient((client) => this.#transact(client, work))
+      } catch (error) {
+        const { code } = ((error as Error).cause ?? error) as { code?: string }
+        if (tries >= triesMax || !TRY_AGAIN.has(code ?? '')) throw error
+      }
+    }
+  }
+
+  /** The engine's statements on a connection of the user's, on which nothing is prepared. */
+  onOwn(client: Pick<pg.ClientBase, 'query'>): Queryable {
+    return this.#on(client, (statement) => ({ text: this.#configOf(statement).text }))
+  }
+
+  #on(client: Pick<pg.ClientBase, 'query'>, configOf: (statement: Statement) => pg.QueryConfig): Queryable {
+    const query = <Row extends pg.QueryResultRow>(statement: Statement, values: readonly unknown[]) =>
+      client.query<Row>({ ...configOf(statement), types, values: values as unknown[] })
+    return {
+      rows: async <Row>(statement: Statement, ...values: readonly unknown[]) =>
+        (await query(statement, values)).rows as Row[],
+      run: async (statement, ...values) => (await query(statement, values)).rowCount ?? 0,
+    }
+  }
+
+  /** A connection of its own, which is not part of the pool. `answerMsMax`: how long it waits for an answer; 0: for ever. */
+  newClient(answerMsMax = ANSWER_MS_MAX): pg.Client {
+    const config = clientConfig(this.address)
+    const connectMsMax = answerMsMax === 0 ? CONNECT_MS_MAX : Math.min(CONNECT_MS_MAX, answerMsMax)
+    return new pg.Client({ ...config, query_timeout: answerMsMax, connectionTimeoutMillis: connectMsMax })
+  }
+
+  /** SQL with the schema's name filled in. */
+  resolve(text: string): string {
+    return text.replaceAll('@.', `"${this.address.schema}".`)
+  }
+
+  /** Resolves when the server has answered something. */
+  async answer(): Promise<void> {
+    await this.#withClient((client) => client.query('SELECT'))
+  }
+
+  async close(): Promise<void> {
+    await this.#pool.end()
+  }
+
+  async #withClient<Value>(use: (client: pg.PoolClient) => Promise<Value>): Promise<Value> {
+    const client = await this.#pool.connect().catch((error: unknown) => this.#reject(error))
+    let failure: unknown
+    // Without a listener the failure of a connection would end the process.
+    const noteFailure = (error: Error) => {
+      failure = error
+    }
+    client.on('error', noteFailure)
+    try {
+      return await use(client)
+    } catch (error) {
+      if (isConnectionFailure(error)) failure = error
+      return this.#reject(error)
+    } finally {
+      client.off('error', noteFailure)
+      client.release(failure !== undefined)
+    }
+  }
+
+  async #transact<Value>(
+    client: pg.PoolClient,
+    work: (rows: Queryable, client: pg.ClientBase) => Promise<Value>,
+  ): Promise<Value> {
+    // Not awaited: should it fail, so does what follows it.
+    client.query(BEGIN).catch(() => {})
+    let value: Value
+    try {
+      value = await work(this.#ofPool(client), client)
+    } catch (error) {
+      await client.query('ROLLBACK').catch((failure: unknown) => client.emit('error', failure))
+      throw error
+    }
+    await this.#commit(client)
+    return value
+  }
+
+  async #commit(client: pg.PoolClient): Promise<void> {
+    const result = await client.query('COMMIT').catch((error: unknown) => {
+      if (!isConnectionFailure(error)) throw error
+      const details = { store: this.address.label, problem: (error as Error).message }
+      throw new PosthornError('POSTHORN_OUTCOME_UNKNOWN', details, { cause: error })
+    })
+    // The server answers so when a statement of the transaction has failed.
+    if (result.command === 'COMMIT') return
+    const details = { store: this.address.label, problem: 'the transaction was rolled back' }
+    throw new PosthornError('POSTHORN_STORAGE_FAILED', details)
+  }
+
+  #ofPool(client: pg.ClientBase): Queryable {
+    return this.#on(client, (statement) => this.#configOf(statement))
+  }
+
+  #configOf(statement: Statement): pg.QueryConfig {
+    let config = this.#configs.get(statement)
+    if (!config) {
+      const text = this.resolve(statement.text)
+      const name = `posthorn_${statement.name}`
+      config = this.address.transactionPooling ? { text } : { name, text }
+      this.#configs.set(statement, config)
+    }
+    return config
+  }
+
+  #reject(error: unknown): never {
+    throw describeFailure(error, this.address.label)
+  }
+}
+
+function clientConfig({ connectionString }: PostgresAddress): pg.ClientConfig {
+  return {
+    connectionString,
+    types,
+    pipeline: true,
+    keepAlive: true,
+    connectionTimeoutMillis: CONNECT_MS_MAX,
+    query_timeout: ANSWER_MS_MAX,
+  } as pg.ClientConfig
+}

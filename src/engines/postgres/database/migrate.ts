@@ -1,0 +1,132 @@
+/**
+ * Brings the tables to the schema that this code knows.
+ *
+ * Of several processes that start together, one takes each step while the others wait for it. A step that cannot have a
+ * lock on a table soon gives up and is tried again a little later, so that nobody else has to queue behind it. A process
+ * that dies leaves the steps that were finished.
+ *
+ * A role that may not create anything can use tables that are there already: then nothing but the version is read. A
+ * process of an older version works with newer tables as far as these say that they are compatible with it.
+ */
+import type pg from 'pg'
+import { PosthornError } from '../../../errors.ts'
+import * as sql from '../sql/migrations.ts'
+import type { Database } from './database.ts'
+import { describeFailure } from './failure.ts'
+
+export interface MigrateOptions {
+  readonly migrations?: readonly sql.Migration[]
+  /** How long a step may wait for a lock on a table, and keep others waiting behind it. */
+  readonly lockMsMax?: number
+  readonly triesMax?: number
+}
+
+interface Version {
+  readonly version: number
+  readonly compatibleFrom: number
+}
+
+type Query = <Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]) => Promise<readonly Row[]>
+
+const LOCK_MS_MAX = 2_000
+const TRIES_MAX = 60
+const PAUSE_SECONDS = 0.5
+const LOCK_NOT_AVAILABLE = '55P03'
+const NOTHING: Version = { version: 0, compatibleFrom: 0 }
+
+/**
+ * Rejects with POSTHORN_SCHEMA_TOO_NEW, with nothing changed, when the tables are those of a newer Posthorn with which
+ * this one cannot work.
+ */
+export async function migrate(database: Database, options: MigrateOptions = {}): Promise<void> {
+  const client = database.newClient(0)
+  // A connection that fails rejects what is under way on it.
+  client.on('error', () => {})
+  try {
+    await client.connect()
+    await new Migrating(database, client, options).run()
+  } catch (error) {
+    throw describeFailure(error, database.address.label)
+  } finally {
+    await client.end().catch(() => {})
+  }
+}
+
+class Migrating {
+  readonly #database: Database
+  readonly #query: Query
+  readonly #migrations: readonly sql.Migration[]
+  readonly #lockMsMax: number
+  readonly #triesMax: number
+
+  constructor(database: Database, client: pg.Client, options: MigrateOptions) {
+    const { migrations = sql.MIGRATIONS, lockMsMax = LOCK_MS_MAX, triesMax = TRIES_MAX } = options
+    this.#database = database
+    this.#migrations = migrations
+    this.#lockMsMax = lockMsMax
+    this.#triesMax = triesMax
+    this.#query = async <Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]) =>
+      (await client.query<Row>(database.resolve(text), values as unknown[])).rows
+  }
+
+  async run(): Promise<void> {
+    for (let tries = 1; !this.#isDone(await this.#readVersion()); ) {
+      const isTaken = await this.#tryStep()
+      if (isTaken) tries = 1
+      else if (tries++ >= this.#triesMax) this.#refuseBusy()
+      else await this.#query(sql.PAUSE, [PAUSE_SECONDS])
+    }
+  }
+
+  /** Returns whether it could be taken; it could not be, if somebody holds a lock on a table. */
+  async #tryStep(): Promise<boolean> {
+    await this.#query('BEGIN')
+    try {
+      await this.#query(sql.LOCK_MIGRATIONS)
+      await this.#query(sql.LIMIT_LOCK_WAIT, [`${this.#lockMsMax}ms`])
+      // Others may have taken it while this one waited.
+      const found = await this.#readVersion()
+      if (!this.#isDone(found)) await this.#step(found.version)
+      await this.#query('COMMIT')
+      return true
+    } catch (error) {
+      await this.#query('ROLLBACK').catch(() => {})
+      if ((error as { code?: string }).code === LOCK_NOT_AVAILABLE) return false
+      throw error
+    }
+  }
+
+  async #step(version: number): Promise<void> {
+    const { text, compatibleFrom } = this.#migrations[version]!
+    if (version === 0) await this.#createVersion()
+    await this.#query(text)
+    await this.#query(sql.WRITE_VERSION, [version + 1, compatibleFrom])
+  }
+
+  async #createVersion(): Promise<void> {
+    const { schema } = this.#database.address
+    const found = await this.#query(sql.FIND_SCHEMA, [schema])
+    if (found.length === 0) await this.#query(sql.CREATE_SCHEMA.replace('$schema', `"${schema}"`))
+    const [version] = await this.#query<{ found: boolean }>(sql.FIND_VERSION)
+    if (!version?.found) await this.#query(sql.CREATE_VERSION)
+  }
+
+  async #readVersion(): Promise<Version> {
+    const [version] = await this.#query<{ found: boolean }>(sql.FIND_VERSION)
+    if (!version?.found) return NOTHING
+    const [row] = await this.#query<Version & pg.QueryResultRow>(sql.READ_VERSION)
+    return row ?? NOTHING
+  }
+
+  #isDone({ version, compatibleFrom }: Version): boolean {
+    const known = this.#migrations.length
+    if (compatibleFrom <= known) return version >= known
+    const details = { store: this.#database.address.label, found: version, known }
+    throw new PosthornError('POSTHORN_SCHEMA_TOO_NEW', details)
+  }
+
+  #refuseBusy(): never {
+    const problem = 'its tables could not be brought up to date, because another transaction keeps one of them locked'
+    throw new PosthornError('POSTHORN_STORAGE_FAILED', { store: this.#database.address.label, problem })
+  }
+}

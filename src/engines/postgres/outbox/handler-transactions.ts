@@ -1,0 +1,174 @@
+/**
+ * Transactional handlers: what a handler writes, what it publishes, and the acknowledgement of its message commit
+ * together, on a connection of the engine's that it is lent. The subscription is locked only for the end of it, when the
+ * lease is looked at and its message settled; a lease that was lost by then rolls everything back.
+ *
+ * A handler occupies a connection for as long as it runs, so that only so many run at once: the others wait, and some
+ * connections are left to the engine itself, without which no handler could end.
+ *
+ * A transaction is waiting for its turn, begun, with the handler, settling, or over. It is marked when it begins: a
+ * handler that ends it, by a statement that `Loan` does not know for one, is found out by the mark. What a handler is
+ * still waiting for when it rejects is cancelled, so that its transaction ends at once.
+ */
+import type { LeaseId, Settlement } from '../../../engine.ts'
+import { PosthornError } from '../../../errors.ts'
+import type { Database } from '../database/database.ts'
+import type { Queryable } from '../database/statement.ts'
+import { contains } from '../delivery/lease.ts'
+import type { SubscriptionKey, SubscriptionRow, Turn, Turns } from '../delivery/turns.ts'
+import { outbox, publishing } from '../sql/outbox.ts'
+import { Loan } from './lent-client.ts'
+import { Places } from './places.ts'
+
+export type TransactOutcome = 'committed' | 'fenced'
+
+export interface TransactionParts {
+  readonly database: Database
+  readonly turns: Turns
+  readonly settling: {
+    /** Resolves with the leases that are not the source's any more. */
+    settle(turn: Turn, source: string, settlements: readonly Settlement[]): Promise<readonly LeaseId[]>
+  }
+  /** A message of the subscription is settled, and committed. */
+  onSettled(subscription: SubscriptionRow): void
+}
+
+type Client = ConstructorParameters<typeof Loan>[0]
+
+interface Task {
+  readonly key: SubscriptionKey
+  readonly source: string
+  readonly lease: LeaseId
+  readonly offset: number
+  readonly work: (transaction: unknown) => Promise<void>
+}
+
+interface Settled {
+  readonly saved: Awaited<ReturnType<Turns['save']>>
+  readonly subscription: SubscriptionRow
+}
+
+/** What the transaction is rolled back for. */
+type Refusal = { readonly error: unknown } | 'fenced'
+
+/** Connections that handlers leave to the engine. */
+const CONNECTIONS_LEFT = 2
+
+export class HandlerTransactions {
+  readonly #parts: TransactionParts
+  readonly #places: Places
+  readonly #closing = new AbortController()
+
+  constructor(parts: TransactionParts) {
+    this.#parts = parts
+    this.#places = new Places(Math.max(1, parts.database.address.connectionsMax - CONNECTIONS_LEFT))
+  }
+
+  /** See `Source.transact`. */
+  async transact(
+    key: SubscriptionKey,
+    source: string,
+    lease: LeaseId,
+    offset: number,
+    work: (transaction: unknown) => Promise<void>,
+  ): Promise<TransactOutcome> {
+    await this.#places.take()
+    try {
+      return await this.#carryOut({ key, source, lease, offset, work })
+    } finally {
+      this.#places.giveBack()
+    }
+  }
+
+  /** Rolls back what is under way. */
+  close(): void {
+    this.#closing.abort(closed())
+  }
+
+  async #carryOut(task: Task): Promise<TransactOutcome> {
+    this.#closing.signal.throwIfAborted()
+    const { database, turns } = this.#parts
+    const effects: (() => void)[] = []
+    let refusal: Refusal | undefined
+    try {
+      const carryOut = async (rows: Queryable, client: Client): Promise<Settled> => {
+        await rows.rows(publishing.mark, 'outbox')
+        refusal = await this.#runHandler(client, task)
+        if (refusal) throw new RolledBack()
+        const settled = await this.#settle(rows, task, effects)
+        if (settled) return settled
+        refusal = 'fenced'
+        throw new RolledBack()
+      }
+      // Never tried again: the handler runs once.
+      const { saved, subscription } = await database.transaction(carryOut, 1)
+      turns.remember(saved)
+      for (const effect of effects) effect()
+      this.#parts.onSettled(subscription)
+      return 'committed'
+    } catch (error) {
+      if (refusal === 'fenced') return 'fenced'
+      throw refusal ? refusal.error : error
+    }
+  }
+
+  async #runHandler(client: Client, { work }: Task): Promise<Refusal | undefined> {
+    const loan = new Loan(client)
+    const { signal } = this.#closing
+    const { promise: aborted, reject } = Promise.withResolvers<never>()
+    const abort = () => reject(signal.reason)
+    signal.addEventListener('abort', abort, { once: true })
+    try {
+      await Promise.race([work(loan.client), aborted])
+      // The handler has caught it, but nothing can be committed any more.
+      return client.getTransactionStatus() === 'E' ? { error: loan.firstFailure ?? ended() } : undefined
+    } catch (error) {
+      if (loan.isBusy) await this.#cancel(client)
+      return { error }
+    } finally {
+      signal.removeEventListener('abort', abort)
+      loan.end()
+    }
+  }
+
+  /** Nothing if the lease was lost. */
+  async #settle(
+    rows: Queryable,
+    { key, source, lease, offset }: Task,
+    effects: (() => void)[],
+  ): Promise<Settled | undefined> {
+    const { turns, settling } = this.#parts
+    const [inside, opened] = await Promise.all([
+      rows.rows<{ inside: boolean }>(outbox.inside),
+      turns.open(rows, [key.subscriptionId], effects),
+    ])
+    if (!inside[0]!.inside) throw ended()
+    const turn = opened.get(key.subscriptionId)
+    const held = turn?.state.heldBy(source, lease)
+    if (!turn || !held || !contains(held.open, offset)) return undefined
+    const settlement = { lease, acked: [offset, offset + 1], exceptions: [], stepped: [offset] }
+    const fenced = await settling.settle(turn, source, [settlement])
+    if (fenced.length > 0) return undefined
+    return { saved: await turns.save(rows, [turn]), subscription: turn.subscription }
+  }
+
+  /** A pooler's connections do not tell who serves them: there it goes on, and the transaction ends after it. */
+  async #cancel(client: Client): Promise<void> {
+    const { database } = this.#parts
+    const { processID } = client as Client & { readonly processID?: number | null }
+    if (database.address.transactionPooling || typeof processID !== 'number') return
+    await database.rows(outbox.cancel, processID).catch(() => {})
+  }
+}
+
+/** Makes a transaction end by being rolled back; nobody sees it. */
+class RolledBack extends Error {}
+
+function closed(): PosthornError {
+  return new PosthornError('POSTHORN_CLOSED', { operation: 'the transaction of a handler' })
+}
+
+function ended(): PosthornError {
+  const problem = 'the handler ended it, so that what it wrote before was not committed together with the message'
+  return new PosthornError('POSTHORN_INVALID_TRANSACTION', { problem })
+}

@@ -1,0 +1,44 @@
+import { CREATE_TABLES } from './schema.ts'
+import { SET_VACUUMING } from './vacuuming.ts'
+import { CREATE_VIEWS } from './views.ts'
+
+/**
+ * One step of the schema. What was released is never changed again: a step leads from the schema as it was to the schema
+ * as it was then, and says everything itself. Each runs in a transaction of its own, in which it must not have to wait
+ * long for a lock, nor hold one: no table is rewritten, and no index built on one that may be large.
+ *
+ * While a deployment is rolled out, processes of the version before go on working. So a step adds what they can do without
+ * noticing, and what they use is taken away by a later version's step.
+ */
+export interface Migration {
+  readonly text: string
+  /** The oldest version of the schema whose processes can work with what this step leads to. */
+  readonly compatibleFrom: number
+}
+
+/** Each brings a schema of version `index` to the next one; 0 is nothing at all. */
+export const MIGRATIONS: readonly Migration[] = [
+  { text: CREATE_TABLES + SET_VACUUMING + CREATE_VIEWS, compatibleFrom: 1 },
+]
+
+export const FIND_VERSION = `SELECT to_regclass('@.schema_version') IS NOT NULL AS found`
+export const READ_VERSION = `SELECT version, compatible_from AS "compatibleFrom" FROM @.schema_version`
+
+export const FIND_SCHEMA = 'SELECT FROM pg_namespace WHERE nspname = $1'
+export const CREATE_SCHEMA = 'CREATE SCHEMA $schema'
+
+/** The schema of the tables, in one row. */
+export const CREATE_VERSION = `
+CREATE TABLE @.schema_version (
+  version         integer NOT NULL,
+  -- Processes that know at least this version may work with the tables.
+  compatible_from integer NOT NULL
+);
+INSERT INTO @.schema_version VALUES (0, 0)`
+
+export const WRITE_VERSION = 'UPDATE @.schema_version SET version = $1, compatible_from = $2'
+
+/** One process migrates at a time; the lock ends with the transaction. */
+export const LOCK_MIGRATIONS = `SELECT pg_advisory_xact_lock(hashtextextended('posthorn migrations of @.', 0))`
+export const LIMIT_LOCK_WAIT = `SELECT set_config('lock_timeout', $1, true)`
+export const PAUSE = 'SELECT pg_sleep($1)'
