@@ -105,12 +105,12 @@ export const errorKinds = {
     action: 'Upgrade the posthorn package in this process; nothing was changed.',
   },
   POSTHORN_STORAGE_READ_ONLY: {
-    happened: 'The file {file} cannot be written.',
-    action: 'Give this user write permission on the file and on the folder that holds it.',
+    happened: 'The store {file} cannot be written.',
+    action: 'Give this user write permission on the file and its folder; of a server, connect to the primary.',
   },
   POSTHORN_STORAGE_UNAVAILABLE: {
     happened: '{store} cannot be opened: {problem}.',
-    action: 'Check that the path exists and may be used by this process.',
+    action: 'Check that the path, or the server, is there and may be used by this process; see the cause.',
     retryable: true,
   },
   POSTHORN_STORAGE_FULL: {

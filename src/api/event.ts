@@ -18,7 +18,7 @@ export type Handler<Output> = (event: DeliveredEvent<Serialized<Output>>, contex
 /**
  * A transaction on Postgres, as a transactional handler is given it: a client of `pg`, of which this is what most
  * handlers need. Whoever needs more of it, or hands it to a library, names the type of `pg` itself:
- * `TransactionalContext<ClientBase>`.
+ * `TransactionalContext<PoolClient>`.
  */
 export interface PostgresTransaction {
   /** Carries out one statement, whose parameters stand in it as $1, $2, ... */

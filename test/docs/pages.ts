@@ -46,6 +46,11 @@ export function blocksOf(page: Page): Block[] {
   return blocks
 }
 
+/** Whether it is SQL for a Postgres store, as the comment before it says. */
+export function isForPsql({ language, before }: Block): boolean {
+  return language === 'sql' && before.startsWith('<!-- run in: psql')
+}
+
 /** The page without its blocks of code. */
 export function proseOf(page: Page): string {
   return page.text.replaceAll(/^```[\s\S]*?^```$/gm, '')

@@ -2,9 +2,10 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { connect, Discard, type Post, topic } from 'posthorn'
-import type { Database } from '../../../src/engines/postgres/database/database.ts'
-import { whyNoPostgres } from '../../servers/shared-postgres.ts'
-import { newStore, openDatabase, query } from './space.ts'
+import { parsePostgresAddress } from '../../../src/engines/postgres/address.ts'
+import { Database } from '../../../src/engines/postgres/database/database.ts'
+import { newSchema, whyNoPostgres } from '../../servers/shared-postgres.ts'
+import { query } from './space.ts'
 
 const orders = topic<unknown>('order.placed', { partitions: 1 })
 const users = topic<{ readonly id: string }>('user.signed_up', { key: (user) => user.id, partitions: 4 })
@@ -12,14 +13,25 @@ const users = topic<{ readonly id: string }>('user.signed_up', { key: (user) => 
 interface Stage {
   readonly post: Post
   readonly database: Database
+  /** The test is over. */
+  readonly ended: Promise<void>
 }
 
 async function newStage(context: TestContext): Promise<Stage> {
-  const url = await newStore(context)
-  const database = openDatabase(context, url)
-  const post = await connect(url)
-  context.after(() => post.close())
-  return { post, database }
+  const { name, url, drop } = await newSchema()
+  const address = new URL(url)
+  address.searchParams.delete('options')
+  address.searchParams.set('schema', name)
+  const database = new Database(parsePostgresAddress(address.href))
+  const post = await connect(address)
+  const release = Promise.withResolvers<void>()
+  context.after(async () => {
+    release.resolve()
+    await post.close()
+    await database.close()
+    await drop()
+  })
+  return { post, database, ended: release.promise }
 }
 
 interface MessageRow {
@@ -47,7 +59,7 @@ describe('the view of messages', { skip: await whyNoPostgres() }, () => {
     const peeked = await post.admin.peek(orders)
     assert.deepEqual(
       rows.map(({ event, offset }) => ({ event, offset })),
-      peeked.map(({ event, offset }) => ({ event, offset })),
+      peeked.map(({ message: { event, offset } }) => ({ event, offset })),
     )
     const [first] = rows
     assert.partialDeepStrictEqual(first, {
@@ -57,8 +69,8 @@ describe('the view of messages', { skip: await whyNoPostgres() }, () => {
       subject: 'o-1',
       data: { total: 40 },
     })
-    assert.equal(first?.time.toISOString(), peeked[0]?.event.time)
-    assert.equal(first?.id, peeked[0]?.event.id)
+    assert.equal(first?.time.toISOString(), peeked[0]?.message.event.time)
+    assert.equal(first?.id, peeked[0]?.message.event.id)
     assert.equal((await query(database, 'SELECT FROM @.messages')).length, 3)
   })
 
@@ -94,14 +106,12 @@ interface BacklogRow {
 
 describe('the view of backlogs', { skip: await whyNoPostgres() }, () => {
   test('says what admin.subscriptions() says', async (context) => {
-    const { post, database } = await newStage(context)
+    const { post, database, ended } = await newStage(context)
     const busy = Promise.withResolvers<void>()
-    const release = Promise.withResolvers<void>()
     const settled = Promise.withResolvers<void>()
-    context.after(() => release.resolve())
     const slow = post.subscribe(users, 'slow', async () => {
       busy.resolve()
-      await release.promise
+      await ended
     })
     const strict = post.subscribe(users, 'strict', () => {
       settled.resolve()
@@ -115,7 +125,7 @@ describe('the view of backlogs', { skip: await whyNoPostgres() }, () => {
     await post.admin.pause(users, 'strict')
     const many = Array.from({ length: 20 }, (_, number) => ({ id: `u${number}` }))
     await post.publishAll(users, many, ({ id }) => ({ id }))
-    assert.partialDeepStrictEqual(await post.admin.cancel(users, 'u7'), { waiting: 1 })
+    assert.partialDeepStrictEqual(await post.admin.cancel(users, 'u7'), { waiting: 2 })
     const rows = await query<BacklogRow>(database, 'SELECT * FROM @.backlog ORDER BY subscription')
     const states = await post.admin.subscriptions()
     assert.deepEqual(

@@ -10,7 +10,8 @@
 import pg from 'pg'
 import { PosthornError } from '../../../errors.ts'
 import type { PostgresAddress } from '../address.ts'
-import { describeFailure, isConnectionFailure } from './failure.ts'
+import { describeFailure, isConnectionFailure, isOfNoUse } from './failure.ts'
+import { ENGINE_PLANNING, USER_PLANNING } from './planning.ts'
 import type { Queryable, Statement } from './statement.ts'
 
 const CONNECT_MS_MAX = 10_000
@@ -39,6 +40,9 @@ export class Database implements Queryable {
     this.#pool = new pg.Pool({ ...clientConfig(address), max: address.connectionsMax, idleTimeoutMillis: KEPT_IDLE_MS })
     // A connection that fails while nobody uses it has left the pool already.
     this.#pool.on('error', () => {})
+    // Not awaited: without it everything is merely slower.
+    if (!address.transactionPooling)
+      this.#pool.on('connect', (client) => void client.query(ENGINE_PLANNING).catch(() => {}))
   }
 
   async rows<Row>(statement: Statement, ...values: readonly unknown[]): Promise<Row[]> {
@@ -83,6 +87,11 @@ export class Database implements Queryable {
     }
   }
 
+  /** From here on, until its transaction ends, statements of the user's are sent over the connection. */
+  lend(client: Pick<pg.ClientBase, 'query'>): void {
+    if (!this.address.transactionPooling) client.query(USER_PLANNING).catch(() => {})
+  }
+
   /** A connection of its own, which is not part of the pool. `answerMsMax`: how long it waits for an answer; 0: for ever. */
   newClient(answerMsMax = ANSWER_MS_MAX): pg.Client {
     const config = clientConfig(this.address)
@@ -115,7 +124,7 @@ export class Database implements Queryable {
     try {
       return await use(client)
     } catch (error) {
-      if (isConnectionFailure(error)) failure = error
+      if (isOfNoUse(error)) failure = error
       return this.#reject(error)
     } finally {
       client.off('error', noteFailure)

@@ -10,8 +10,12 @@ const CLASS_LENGTH = 2
 const NETWORK = new Set(['ECONNREFUSED', 'ECONNRESET', 'ENOTFOUND', 'ETIMEDOUT', 'EPIPE', 'EHOSTUNREACH', 'EAI_AGAIN'])
 /** SQLSTATE classes: connection exception, invalid authorization, invalid catalog name. */
 const UNREACHABLE_CLASSES = new Set(['08', '28', '3D'])
-/** Too many connections; shutting down, crashed, starting up, not accepting connections; no privilege. */
-const UNREACHABLE = new Set(['53300', '57P01', '57P02', '57P03', '57P05', '42501'])
+/** A server that only reads: a replica, which is no more or not yet the one that writes. */
+const READ_ONLY = '25006'
+/** Too many connections; no privilege. */
+const UNREACHABLE = new Set(['53300', '42501', READ_ONLY])
+/** The server ends the connection: it shuts down, has crashed, starts up; was idle for too long, in a transaction too. */
+const ENDED = new Set(['57P01', '57P02', '57P03', '57P05', '25P03'])
 /** Cancelled by a statement timeout; a lock that could not be had; a deadlock. */
 const BUSY = new Set(['57014', '55P03', '40P01'])
 /** `pg` gives no code for what it notices itself. */
@@ -22,7 +26,12 @@ const READ_TIMEOUT = /query read timeout/i
 export function isConnectionFailure(error: unknown): boolean {
   const { code = '', message } = error as ServerFailure
   if (code === '') return CONNECTION_ENDED.test(message) || READ_TIMEOUT.test(message)
-  return NETWORK.has(code) || code.startsWith('08') || (code.startsWith('57P') && UNREACHABLE.has(code))
+  return NETWORK.has(code) || code.startsWith('08') || ENDED.has(code)
+}
+
+/** Whether another connection may serve better: it may lead to another server. */
+export function isOfNoUse(error: unknown): boolean {
+  return isConnectionFailure(error) || (error as ServerFailure).code === READ_ONLY
 }
 
 /** The coded error for what went wrong in the store called `store`. A coded one stays as it is. */
@@ -32,7 +41,6 @@ export function describeFailure(error: unknown, store: string): PosthornError {
   const problem = message === '' ? code : message
   const cause = { cause: error }
   if (code === '53100' || code === '53400') return new PosthornError('POSTHORN_STORAGE_FULL', { store }, cause)
-  if (code === '25006') return new PosthornError('POSTHORN_STORAGE_READ_ONLY', { file: store }, cause)
   if (BUSY.has(code) || READ_TIMEOUT.test(message)) {
     return new PosthornError('POSTHORN_STORAGE_FAILED', { store, problem }, cause)
   }

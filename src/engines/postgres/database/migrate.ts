@@ -82,6 +82,7 @@ class Migrating {
   async #tryStep(): Promise<boolean> {
     await this.#query('BEGIN')
     try {
+      await this.#query(sql.LIFT_LIMITS)
       await this.#query(sql.LOCK_MIGRATIONS)
       await this.#query(sql.LIMIT_LOCK_WAIT, [`${this.#lockMsMax}ms`])
       // Others may have taken it while this one waited.

@@ -1,6 +1,6 @@
 import type pg from 'pg'
 import type { Database } from './database.ts'
-import { describeFailure, isConnectionFailure } from './failure.ts'
+import { describeFailure, isOfNoUse } from './failure.ts'
 import type { Queryable, Statement } from './statement.ts'
 
 /** One connection that is not part of the pool, opened when it is first needed, and again after it has failed. */
@@ -33,7 +33,7 @@ export class OwnConnection implements Queryable {
     try {
       return await work(this.#database.onOwn(await opened))
     } catch (error) {
-      if (isConnectionFailure(error)) this.#drop(opened)
+      if (isOfNoUse(error)) this.#drop(opened)
       throw describeFailure(error, this.#database.address.label)
     }
   }

@@ -51,6 +51,9 @@ interface Settled {
 /** What the transaction is rolled back for. */
 type Refusal = { readonly error: unknown } | 'fenced'
 
+/** What resists for so long is waited for. */
+const CANCELS_MAX = 1_000
+
 /** Connections that handlers leave to the engine. */
 const CONNECTIONS_LEFT = 2
 
@@ -92,6 +95,7 @@ export class HandlerTransactions {
     let refusal: Refusal | undefined
     try {
       const carryOut = async (rows: Queryable, client: Client): Promise<Settled> => {
+        database.lend(client)
         await rows.rows(publishing.mark, 'outbox')
         refusal = await this.#runHandler(client, task)
         if (refusal) throw new RolledBack()
@@ -123,7 +127,7 @@ export class HandlerTransactions {
       // The handler has caught it, but nothing can be committed any more.
       return client.getTransactionStatus() === 'E' ? { error: loan.firstFailure ?? ended() } : undefined
     } catch (error) {
-      if (loan.isBusy) await this.#cancel(client)
+      await this.#cancel(client, loan)
       return { error }
     } finally {
       signal.removeEventListener('abort', abort)
@@ -152,12 +156,15 @@ export class HandlerTransactions {
     return { saved: await turns.save(rows, [turn]), subscription: turn.subscription }
   }
 
-  /** A pooler's connections do not tell who serves them: there it goes on, and the transaction ends after it. */
-  async #cancel(client: Client): Promise<void> {
+  // A statement that the server has not begun yet is not cancelled: so again, until all have ended. A pooler's connections
+  // do not tell who serves them: there they go on, and the transaction ends after them.
+  async #cancel(client: Client, loan: Loan): Promise<void> {
     const { database } = this.#parts
     const { processID } = client as Client & { readonly processID?: number | null }
     if (database.address.transactionPooling || typeof processID !== 'number') return
-    await database.rows(outbox.cancel, processID).catch(() => {})
+    for (let tries = 0; loan.isBusy && tries < CANCELS_MAX; tries++) {
+      await database.rows(outbox.cancel, processID).catch(() => {})
+    }
   }
 }
 

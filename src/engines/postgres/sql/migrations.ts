@@ -40,5 +40,7 @@ export const WRITE_VERSION = 'UPDATE @.schema_version SET version = $1, compatib
 
 /** One process migrates at a time; the lock ends with the transaction. */
 export const LOCK_MIGRATIONS = `SELECT pg_advisory_xact_lock(hashtextextended('posthorn migrations of @.', 0))`
+/** The role may have limits that are meant for others: another process's step can take long, and so can a step itself. */
+export const LIFT_LIMITS = `SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true)`
 export const LIMIT_LOCK_WAIT = `SELECT set_config('lock_timeout', $1, true)`
 export const PAUSE = 'SELECT pg_sleep($1)'

@@ -59,7 +59,8 @@ export const outbox = statements('outbox', {
     SELECT coalesce(current_setting('posthorn.transaction', true) = pg_current_xact_id_if_assigned()::text, false)
              AS inside`,
 
-  cancel: 'SELECT pg_cancel_backend($1)',
+  // Some time after it, what was cancelled has ended.
+  cancel: 'SELECT pg_cancel_backend($1), pg_sleep(0.01)',
 
   // The turn to relay, until the end of the transaction. The planner takes the outbox to be as large as the space that
   // its dead rows take up, and would rather read all of it than find the few rows by the index.
