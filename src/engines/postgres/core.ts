@@ -11,7 +11,8 @@ import type { HandlerTransactions } from './outbox/handler-transactions.ts'
 import type { SetAside } from './settlement/set-aside.ts'
 import type { Settling } from './settlement/settling.ts'
 import type { Steps } from './settlement/steps.ts'
-import type { PostgresSource, SourceKey } from './source.ts'
+import type { PostgresSource } from './source.ts'
+import type { SourceKey } from './source-turns.ts'
 
 /** The parts of an engine that its sources use. */
 export interface Core {

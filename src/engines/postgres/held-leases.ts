@@ -43,6 +43,11 @@ export class HeldLeases {
     return this.#held.has(lease)
   }
 
+  /** What was held when the last work of the turn, or else the last turn, had ended. */
+  in({ state }: Turn): ReadonlyMap<LeaseId, HeldLease> {
+    return this.#inTurn?.state === state ? this.#inTurn.held : this.#held
+  }
+
   /** Forgets all, and says what was held. */
   lose(): LeaseId[] {
     const leases = [...this.#held.keys()]
@@ -72,10 +77,9 @@ export class HeldLeases {
   }
 
   /** What the state does not have any more of what was held. */
-  *missing({ state }: Turn, source: string): Generator<MissingOffsets> {
-    const held = this.#inTurn?.state === state ? this.#inTurn.held : this.#held
-    for (const [lease, { partition, open }] of held) {
-      const left = state.heldBy(source, lease)?.open ?? []
+  *missing(turn: Turn, source: string): Generator<MissingOffsets> {
+    for (const [lease, { partition, open }] of this.in(turn)) {
+      const left = turn.state.heldBy(source, lease)?.open ?? []
       let gone: readonly number[] = open
       for (let place = 0; place < left.length; place += 2) gone = without(gone, left[place]!, left[place + 1]!)
       const settling = this.#inTransactions.get(lease)

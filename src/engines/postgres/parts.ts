@@ -33,7 +33,8 @@ import { DeadLetters } from './settlement/dead-letters.ts'
 import { SetAside } from './settlement/set-aside.ts'
 import { Settling } from './settlement/settling.ts'
 import { Steps } from './settlement/steps.ts'
-import type { PostgresSource, SourceKey } from './source.ts'
+import type { PostgresSource } from './source.ts'
+import type { SourceKey } from './source-turns.ts'
 import { WakeUps } from './wake-ups.ts'
 
 /** Something was committed to the outbox. */

@@ -11,12 +11,15 @@ import pg from 'pg'
 import { PosthornError } from '../../../errors.ts'
 import type { PostgresAddress } from '../address.ts'
 import { describeFailure, isConnectionFailure, isOfNoUse } from './failure.ts'
+import { dropUnlessEnded } from './goodbye.ts'
 import { ENGINE_PLANNING, USER_PLANNING } from './planning.ts'
 import type { Queryable, Statement } from './statement.ts'
 
 const CONNECT_MS_MAX = 10_000
 const ANSWER_MS_MAX = 30_000
 const KEPT_IDLE_MS = 30_000
+/** After so long without a word it is found out whether there is still somebody at the other end. */
+const KEEP_ALIVE_MS = 10_000
 const INT8 = 20
 /** Deadlocks and serialization failures: the transaction is rolled back, and may succeed when it is tried again. */
 const TRY_AGAIN = new Set(['40001', '40P01'])
@@ -33,6 +36,7 @@ const types: pg.CustomTypesConfig = {
 export class Database implements Queryable {
   readonly address: PostgresAddress
   readonly #pool: pg.Pool
+  readonly #opened = new Set<pg.Client>()
   readonly #configs = new Map<Statement, pg.QueryConfig>()
 
   constructor(address: PostgresAddress) {
@@ -40,6 +44,8 @@ export class Database implements Queryable {
     this.#pool = new pg.Pool({ ...clientConfig(address), max: address.connectionsMax, idleTimeoutMillis: KEPT_IDLE_MS })
     // A connection that fails while nobody uses it has left the pool already.
     this.#pool.on('error', () => {})
+    this.#pool.on('connect', (client) => this.#opened.add(client))
+    this.#pool.on('remove', (client) => this.#opened.delete(client))
     // Not awaited: without it everything is merely slower.
     if (!address.transactionPooling)
       this.#pool.on('connect', (client) => void client.query(ENGINE_PLANNING).catch(() => {}))
@@ -110,6 +116,7 @@ export class Database implements Queryable {
   }
 
   async close(): Promise<void> {
+    for (const client of this.#opened) dropUnlessEnded(client)
     await this.#pool.end()
   }
 
@@ -187,6 +194,7 @@ function clientConfig({ connectionString }: PostgresAddress): pg.ClientConfig {
     types,
     pipeline: true,
     keepAlive: true,
+    keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
     connectionTimeoutMillis: CONNECT_MS_MAX,
     query_timeout: ANSWER_MS_MAX,
   } as pg.ClientConfig

@@ -12,6 +12,7 @@ import { createHash } from 'node:crypto'
 import type pg from 'pg'
 import type { Clock, Timer } from '../../../environment/index.ts'
 import type { Database } from './database.ts'
+import { endClient } from './goodbye.ts'
 
 export interface ListenerOptions {
   readonly database: Database
@@ -70,7 +71,7 @@ export class Listener {
     this.#reconnecting?.cancel()
     this.#ping?.cancel()
     await this.#opening
-    await this.#client?.end().catch(() => {})
+    if (this.#client) await endClient(this.#client)
     this.#client = undefined
   }
 
@@ -84,7 +85,7 @@ export class Listener {
       await client.connect()
       await client.query(`LISTEN "${this.#channel}"`)
     } catch {
-      client.end().catch(() => {})
+      void endClient(client)
       this.#reconnectLater(nextDelayMs)
       return
     }
@@ -103,7 +104,7 @@ export class Listener {
     if (this.#client !== client) return
     this.#client = undefined
     this.#ping?.cancel()
-    client.end().catch(() => {})
+    void endClient(client)
     this.#reconnectLater(RECONNECT_MS_FIRST)
   }
 

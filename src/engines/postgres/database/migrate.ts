@@ -13,6 +13,7 @@ import { PosthornError } from '../../../errors.ts'
 import * as sql from '../sql/migrations.ts'
 import type { Database } from './database.ts'
 import { describeFailure } from './failure.ts'
+import { endClient } from './goodbye.ts'
 
 export interface MigrateOptions {
   readonly migrations?: readonly sql.Migration[]
@@ -48,7 +49,7 @@ export async function migrate(database: Database, options: MigrateOptions = {}):
   } catch (error) {
     throw describeFailure(error, database.address.label)
   } finally {
-    await client.end().catch(() => {})
+    await endClient(client)
   }
 }
 

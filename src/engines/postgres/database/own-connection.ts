@@ -1,6 +1,7 @@
 import type pg from 'pg'
 import type { Database } from './database.ts'
 import { describeFailure, isOfNoUse } from './failure.ts'
+import { endClient } from './goodbye.ts'
 import type { Queryable, Statement } from './statement.ts'
 
 /** One connection that is not part of the pool, opened when it is first needed, and again after it has failed. */
@@ -24,7 +25,7 @@ export class OwnConnection implements Queryable {
 
   async close(): Promise<void> {
     const client = await this.#client?.catch(() => undefined)
-    await client?.end().catch(() => {})
+    if (client) await endClient(client)
   }
 
   async #use<Value>(work: (queryable: Queryable) => Promise<Value>): Promise<Value> {
@@ -46,7 +47,7 @@ export class OwnConnection implements Queryable {
     const opened = client.connect().then(() => client)
     opened.catch(() => {
       drop()
-      client.end().catch(() => {})
+      void endClient(client)
     })
     return opened
   }
@@ -54,6 +55,6 @@ export class OwnConnection implements Queryable {
   #drop(client: Promise<pg.Client>): void {
     if (this.#client !== client) return
     this.#client = undefined
-    client.then((failed) => failed.end()).catch(() => {})
+    client.then(endClient).catch(() => {})
   }
 }

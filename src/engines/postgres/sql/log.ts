@@ -63,7 +63,8 @@ export const log = statements('log', {
      WHERE e.topic_id = ANY($1::int[])
      ORDER BY e.topic_id, e.partition, b.base_offset`,
 
-  // The batches that hold messages of the ranges, each once. What is below the floor is long gone.
+  // The batches that hold messages of the ranges, each once. What is below the floor is long gone. OFFSET 0 keeps the
+  // planner from joining the ranges with the whole log.
   read: `
     SELECT DISTINCT ON (b.topic_id, b.partition, b.base_offset)
            b.topic_id AS "topicId", b.partition, b.base_offset AS "baseOffset", b.count, b.bytes, b.checksum, b.shared, b.data
@@ -75,7 +76,8 @@ export const log = statements('log', {
                       (SELECT base_offset FROM @.batches
                         WHERE topic_id = wanted.topic_id AND partition = wanted.partition
                           AND base_offset <= wanted.from_offset AND base_offset > wanted.from_offset - 1000
-                        ORDER BY base_offset DESC LIMIT 1), wanted.from_offset)) b
+                        ORDER BY base_offset DESC LIMIT 1), wanted.from_offset)
+             OFFSET 0) b
      ORDER BY b.topic_id, b.partition, b.base_offset`,
 
   // Of each partition, the first batch with a message of that time or later.
