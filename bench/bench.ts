@@ -1,16 +1,14 @@
 import { Processes } from './processes.ts'
 import type { Scale } from './scale.ts'
 import { type Figures, summarise } from './statistics.ts'
+import type { EngineName, Stores } from './stores.ts'
 import type { Workspace } from './workspace.ts'
-
-export type EngineName = 'sqlite' | 'memory'
 
 /** A fresh store, and the processes that use it. */
 export interface Site {
   readonly processes: Processes
   readonly url: string
-  /** The file that the URL names, if it names one; and a path beside it. Both are deleted at the end. */
-  readonly store: string
+  /** A path that nothing else uses. What is there is deleted at the end. */
   readonly file: string
 }
 
@@ -26,13 +24,21 @@ export class Bench {
   readonly scale: Scale
   /** Tells people what is going on. */
   readonly progress: (what: string) => void
+  readonly #stores: Stores
   readonly #workspace: Workspace
   #processes: Processes | undefined
 
-  constructor(engine: EngineName, scale: Scale, workspace: Workspace, progress: (what: string) => void) {
+  constructor(
+    engine: EngineName,
+    scale: Scale,
+    stores: Stores,
+    workspace: Workspace,
+    progress: (what: string) => void,
+  ) {
     this.engine = engine
     this.scale = scale
     this.progress = progress
+    this.#stores = stores
     this.#workspace = workspace
   }
 
@@ -61,16 +67,15 @@ export class Bench {
   }
 
   async atSite<Value>(work: (site: Site) => Promise<Value>): Promise<Value> {
-    const store = this.#workspace.file()
+    const store = this.#stores.newStore()
     const file = this.#workspace.file()
-    const url = this.engine === 'memory' ? 'memory:bench' : `sqlite:${store}`
-    const processes = new Processes(this.engine !== 'memory')
+    const processes = new Processes(this.#stores.areShared)
     this.#processes = processes
     try {
-      return await work({ processes, url, store, file })
+      return await work({ processes, url: store.url, file })
     } finally {
       await processes.stop()
-      this.#workspace.delete(store)
+      await store.remove()
       this.#workspace.delete(file)
     }
   }

@@ -1,20 +1,22 @@
 /**
- * `npm run bench`: how fast Posthorn is on this machine, and how near to what the disk and SQLite can do at best.
+ * `npm run bench`: how fast Posthorn is on this machine, and how near to what the disk and the database can do at best.
  *
  * Processes, as a user would have them; durable; the median of several runs, each on a store of its own.
  */
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { Bench, type EngineName, type Scenario } from './bench.ts'
+import { Bench, type Scenario } from './bench.ts'
 import { formatTable, round } from './report.ts'
 import { scaleFor } from './scale.ts'
 import { ceiling, scenarios } from './scenarios/index.ts'
 import type { Figures } from './statistics.ts'
+import { type EngineName, openStores } from './stores.ts'
 import { Workspace } from './workspace.ts'
 
 const usage = `Usage: npm run bench -- [options]
 
-  --engine <name>  sqlite (default) or memory
+  --engine <name>  sqlite (default), postgres or memory; Postgres is started for it, unless
+                   POSTHORN_BENCH_POSTGRES_URL names a server
   --quick          about a minute: fewer messages, and a smaller deep backlog
   --tiny           a few hundred messages: whether the benchmark works, not how fast anything is
   --only <name>    one scenario: ${scenarios.map(({ name }) => name).join(', ')}
@@ -40,7 +42,7 @@ function refuse(problem: string): never {
 
 function chosenEngine(): EngineName {
   const { engine } = values
-  if (engine === 'sqlite' || engine === 'memory') return engine
+  if (engine === 'sqlite' || engine === 'postgres' || engine === 'memory') return engine
   refuse(`There is no engine ${engine}.`)
 }
 
@@ -78,8 +80,9 @@ async function main(): Promise<void> {
   const workspace = new Workspace()
   // The children find the sources with their types stripped already, as the users of a built package do.
   process.env.NODE_COMPILE_CACHE = join(workspace.folder, 'compiled')
+  const stores = await openStores(engine, workspace)
   let scenario = ''
-  const bench = new Bench(engine, scale, workspace, (what) => showProgress(`${scenario}: ${what}`))
+  const bench = new Bench(engine, scale, stores, workspace, (what) => showProgress(`${scenario}: ${what}`))
   const interrupt = () => {
     bench.abort()
     process.exit(130)
@@ -89,7 +92,7 @@ async function main(): Promise<void> {
   process.once('SIGTERM', interrupt)
   const figures = await measure(bench, chosen, (name) => {
     scenario = name
-  })
+  }).finally(() => stores.close())
   showProgress('')
   report(engine, scale.name, figures)
 }

@@ -22,6 +22,8 @@ export interface Scale {
   readonly burst: number
   readonly transactionalMessages: number
   readonly steppedMessages: number
+  /** What goes through the system under a held transaction before anything is measured. */
+  readonly churnMessages: number
 }
 
 const full: Scale = {
@@ -44,6 +46,7 @@ const full: Scale = {
   burst: 50_000,
   transactionalMessages: 50_000,
   steppedMessages: 50_000,
+  churnMessages: 1_000_000,
 }
 
 const quick: Scale = {
@@ -63,6 +66,7 @@ const quick: Scale = {
   burst: 5_000,
   transactionalMessages: 20_000,
   steppedMessages: 20_000,
+  churnMessages: 300_000,
 }
 
 const tiny: Scale = {
@@ -85,6 +89,7 @@ const tiny: Scale = {
   burst: 100,
   transactionalMessages: 100,
   steppedMessages: 100,
+  churnMessages: 300,
 }
 
 const scales = { full, quick, tiny }
@@ -92,8 +97,15 @@ const scales = { full, quick, tiny }
 // A backlog in memory is bounded by the heap of one process.
 const MEMORY_BACKLOG_MAX = 500_000
 
+/** A commit for each message, over the network: fewer say as much. */
+function slowWork({ name, transactionalMessages, steppedMessages }: Scale): Partial<Scale> {
+  if (name === 'tiny') return {}
+  return { transactionalMessages: transactionalMessages / 10, steppedMessages: steppedMessages / 4 }
+}
+
 export function scaleFor(name: Scale['name'], engine: string): Scale {
   const scale = scales[name]
+  if (engine === 'postgres') return { ...scale, ...slowWork(scale) }
   if (engine !== 'memory') return scale
   const { deepBacklog, keys } = scale
   return {

@@ -4,6 +4,8 @@ import { join } from 'node:path'
 
 // From linux/magic.h; on other systems the type of a file system is another number, and temporary folders are on disk.
 const TMPFS = 0x01021994
+/** Of a store's files, and of what is put beside them. */
+const ENDINGS = ['', '-wal', '-shm', '-wake', '-batches', '-batches-wal', '-batches-shm']
 const FALLBACK = new URL('../node_modules/.cache', import.meta.url).pathname
 
 /** A temporary folder on a real disk: what an fsync costs in memory says nothing. */
@@ -24,7 +26,7 @@ export class Workspace {
 
   /** Deletes everything, or what belongs to one file. */
   delete(file?: string): void {
-    const paths = file === undefined ? [this.folder] : ['', '-wal', '-shm', '-wake'].map((ending) => file + ending)
+    const paths = file === undefined ? [this.folder] : ENDINGS.map((ending) => file + ending)
     for (const path of paths) rmSync(path, { recursive: true, force: true })
   }
 }

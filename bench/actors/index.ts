@@ -1,10 +1,19 @@
 import { Consumer } from './consumer.ts'
+import { Holder } from './holder.ts'
 import { Ledger } from './ledger.ts'
+import { PostgresStorage } from './postgres-storage.ts'
 import { Publisher } from './publisher.ts'
 import { Storage } from './storage.ts'
 
 /** What can be started in a process of its own; their methods are called from the process that measures. */
-export const actorKinds = { publisher: Publisher, consumer: Consumer, ledger: Ledger, storage: Storage }
+export const actorKinds = {
+  publisher: Publisher,
+  consumer: Consumer,
+  ledger: Ledger,
+  storage: Storage,
+  postgresStorage: PostgresStorage,
+  holder: Holder,
+}
 
 export type ActorKind = keyof typeof actorKinds
 export type ActorOf<Kind extends ActorKind> = InstanceType<(typeof actorKinds)[Kind]>

@@ -1,10 +1,8 @@
 import { Buffer } from 'node:buffer'
-import { randomUUID } from 'node:crypto'
 import { closeSync, fdatasyncSync, openSync, writeSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
-import { signup } from '../signup.ts'
+import { batchesOf } from './batches-of.ts'
 
-const BATCH_MESSAGES = 500
 const PAGE_BYTES = 4_096
 
 /** What the machine can do at best, measured with nothing of Posthorn in between. */
@@ -38,16 +36,7 @@ export class Storage {
 
 function writeBatches(database: DatabaseSync, messages: number): void {
   const insert = database.prepare('INSERT INTO batches (count, data) VALUES (?, ?)')
-  for (let first = 0; first < messages; first += BATCH_MESSAGES) {
-    const batch: string[] = []
-    for (let index = first; index < first + BATCH_MESSAGES; index++) batch.push(encode(index))
-    insert.run(batch.length, Buffer.from(`[${batch.join(',')}]`))
-  }
-}
-
-function encode(index: number): string {
-  const data = signup(index)
-  return JSON.stringify({ id: randomUUID(), time: '2026-11-01T00:00:00.000Z', subject: data.userId, data })
+  for (const { count, data } of batchesOf(messages)) insert.run(count, Buffer.from(data))
 }
 
 function readBatches(database: DatabaseSync): void {

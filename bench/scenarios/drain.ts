@@ -86,7 +86,7 @@ async function drainWithSmallHeap(site: Site, messages: number): Promise<Figures
   return { rss_drain_deep_small_heap_mb: consumer.peakMb() }
 }
 
-async function prepare(bench: Bench, site: Site, messages: number): Promise<void> {
+export async function prepare(bench: Bench, site: Site, messages: number): Promise<void> {
   bench.progress(`publishing ${messages} messages`)
   const publisher = await openPublisher(site)
   await publisher.bulk({ messages })
@@ -99,7 +99,7 @@ async function openPublisher({ processes, url }: Site) {
   return publisher
 }
 
-async function openConsumer({ processes, url }: Site, nodeOptions: readonly string[] = []) {
+export async function openConsumer({ processes, url }: Site, nodeOptions: readonly string[] = []) {
   const consumer = processes.actor('consumer', nodeOptions)
   await consumer.open({ url })
   return consumer

@@ -13,7 +13,7 @@ export const transactional: Scenario = {
     return bench.repeat(async (site) => {
       await publish(site, messages)
       const ledger = site.processes.actor('ledger')
-      return { transactional_per_s: await ledger.drain({ url: site.url, file: site.store, messages }) }
+      return { transactional_per_s: await ledger.drain({ url: site.url, messages }) }
     })
   },
 }

@@ -3,6 +3,7 @@ import { ceiling } from './ceiling.ts'
 import { drain, drain10k, drainDeep, drainSlowHandlers } from './drain.ts'
 import { steps, transactional } from './effects.ts'
 import { rateLimit } from './flow.ts'
+import { heldTransaction } from './held-transaction.ts'
 import { fanOut, live } from './live.ts'
 import { orderedDrain, orderedDrainManyKeys } from './ordered.ts'
 import { publishBulk, publishInFlight, publishInFlight100, publishLoopDelay, publishOne } from './publish.ts'
@@ -22,6 +23,7 @@ export const scenarios: readonly Scenario[] = [
   drainSlowHandlers,
   fanOut,
   live,
+  heldTransaction,
   orderedDrain,
   orderedDrainManyKeys,
   rateLimit,

@@ -1,7 +1,8 @@
 import type { Scenario, Site } from '../bench.ts'
+import type { RemoteActor } from '../processes.ts'
 import { percentile } from '../statistics.ts'
 
-const SUBSCRIPTIONS = Array.from({ length: 12 }, (_, number) => `subscription-${number}`)
+export const SUBSCRIPTIONS: readonly string[] = Array.from({ length: 12 }, (_, number) => `subscription-${number}`)
 const LIVE_PER_SECOND = 1_000
 /** Left out of the figures: programs that have just started are still being compiled. */
 const WARM_UP_SHARE = 0.2
@@ -14,16 +15,24 @@ export const fanOut: Scenario = {
     const messages = bench.scale.fanOutMessages
     return bench.repeat(async (site) => {
       const { publisher, consumer } = await openBoth(site)
-      await consumer.subscribe({ subscriptions: SUBSCRIPTIONS, messages })
-      const startedAtMs = performance.now()
-      await Promise.all([publisher.bulk({ messages }), consumer.finish()])
-      const seconds = (performance.now() - startedAtMs) / MS_PER_SECOND
-      return {
-        fanout12_deliveries_per_s: (messages * SUBSCRIPTIONS.length) / seconds,
-        rss_fanout12_mb: consumer.peakMb(),
-      }
+      const perSecond = await deliverWhilePublishing(publisher, consumer, SUBSCRIPTIONS, messages)
+      return { fanout12_deliveries_per_s: perSecond, rss_fanout12_mb: consumer.peakMb() }
     })
   },
+}
+
+/** Returns deliveries per second, to all of the subscriptions. */
+export async function deliverWhilePublishing(
+  publisher: RemoteActor<'publisher'>,
+  consumer: RemoteActor<'consumer'>,
+  subscriptions: readonly string[],
+  messages: number,
+): Promise<number> {
+  await consumer.subscribe({ subscriptions, messages })
+  const startedAtMs = performance.now()
+  await Promise.all([publisher.bulk({ messages }), consumer.finish()])
+  const seconds = (performance.now() - startedAtMs) / MS_PER_SECOND
+  return (messages * subscriptions.length) / seconds
 }
 
 /** From the call of `publish` in one process to the handler in another, on a fixed schedule. */
@@ -47,7 +56,7 @@ export const live: Scenario = {
   },
 }
 
-async function openBoth({ processes, url }: Site) {
+export async function openBoth({ processes, url }: Site) {
   const publisher = processes.actor('publisher')
   const consumer = processes.actor('consumer')
   await publisher.open({ url })

@@ -1,5 +1,6 @@
 /**
- * The crash test: publishers and consumers on one file, killed at random moments and started again, round after round.
+ * The crash test: publishers and consumers on one store, killed at random moments and started again, round after round; so is
+ * the server, where there is one.
  * Then everything drains in peace, and what came is compared with what was promised.
  */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
@@ -8,9 +9,12 @@ import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { connect, type Post, type Random, seededRandom } from 'posthorn'
 import { Fleet, type Member } from './fleet.ts'
+import { type CrashStore, type EngineName, newStore } from './store.ts'
+import { openUserDatabase } from './user-database.ts'
 import { isClean, judge, type Verdict } from './verdict.ts'
 
 export interface CrashOptions {
+  readonly engine: EngineName
   readonly rounds: number
   readonly seed: number
   onRound(round: number): void
@@ -20,7 +24,10 @@ export interface CrashResult extends Verdict {
   readonly clean: boolean
   readonly rounds: number
   readonly seed: number
+  readonly engine: EngineName
+  /** Of processes. */
   readonly kills: number
+  readonly serverKills: number
   readonly seconds: number
   /** What had not been delivered, acknowledged or due when the time for draining was over; 0 when all is well. */
   readonly undrained: number
@@ -30,6 +37,8 @@ const PUBLISHERS = 3
 const CONSUMERS = 3
 const MOMENT_MS_MAX = 400
 const KILLED_SHARE = 0.4
+/** In one round of so many the server is killed as well. */
+const ROUNDS_PER_SERVER_KILL = 2
 /** So many rounds do not wait for the processes to be ready: those are killed while they start. */
 const IMPATIENT_SHARE = 0.15
 const DRAIN_MS_MAX = 120_000
@@ -55,28 +64,42 @@ export async function runCrashTest(options: CrashOptions): Promise<CrashResult> 
 }
 
 async function crashInFolder(folder: string, fleet: Fleet, options: CrashOptions): Promise<CrashResult> {
-  const startedAtMs = performance.now()
-  const file = join(folder, 'crash.db')
   const ledgerFolder = join(folder, 'ledger')
   mkdirSync(ledgerFolder)
-  await startAll(fleet, { url: `sqlite:${file}`, file, ledgerFolder }, options.seed)
-  const kills = await killInRounds(fleet, options)
-  await fleet.ready()
-  await fleet.stop('publisher')
-  await using post = await connect(`sqlite:${file}`)
-  const undrained = await drain(post, fleet)
-  await fleet.stop('consumer')
-  const verdict = await judge(post, file, ledgerFolder)
-  const { rounds, seed } = options
-  const seconds = Math.round((performance.now() - startedAtMs) / 100) / 10
-  return { clean: isClean(verdict) && undrained === 0, rounds, seed, ...verdict, undrained, kills, seconds }
+  const store = await newStore(options.engine, join(folder, 'store'))
+  try {
+    return await crashOn(store, ledgerFolder, fleet, options)
+  } finally {
+    await fleet.killAll()
+    await store.remove()
+  }
 }
 
-async function startAll(
+async function crashOn(
+  store: CrashStore,
+  ledgerFolder: string,
   fleet: Fleet,
-  place: { url: string; file: string; ledgerFolder: string },
-  seed: number,
-): Promise<void> {
+  options: CrashOptions,
+): Promise<CrashResult> {
+  const startedAtMs = performance.now()
+  const { engine, rounds, seed } = options
+  const { url } = store
+  await startAll(fleet, { url, ledgerFolder }, seed)
+  const killed = await killInRounds(fleet, store, options)
+  await fleet.ready()
+  await fleet.stop('publisher')
+  await using post = await connect(url)
+  const undrained = await drain(post, fleet)
+  await fleet.stop('consumer')
+  const database = openUserDatabase(url)
+  const verdict = await judge(post, database, ledgerFolder)
+  await database.close()
+  const seconds = Math.round((performance.now() - startedAtMs) / 100) / 10
+  const clean = isClean(verdict) && undrained === 0
+  return { clean, engine, rounds, seed, ...verdict, undrained, ...killed, seconds }
+}
+
+async function startAll(fleet: Fleet, place: { url: string; ledgerFolder: string }, seed: number): Promise<void> {
   const roles = [
     ...Array.from({ length: CONSUMERS }, () => 'consumer' as const),
     ...Array.from({ length: PUBLISHERS }, () => 'publisher' as const),
@@ -92,19 +115,27 @@ async function startAll(
   }
 }
 
-async function killInRounds(fleet: Fleet, { rounds, seed, onRound }: CrashOptions): Promise<number> {
+async function killInRounds(
+  fleet: Fleet,
+  { crashServer }: CrashStore,
+  { rounds, seed, onRound }: CrashOptions,
+): Promise<{ kills: number; serverKills: number }> {
   const random = seededRandom(seed)
   let kills = 0
+  let serverKills = 0
   for (let round = 1; round <= rounds; round++) {
     onRound(round)
     if (random.number() >= IMPATIENT_SHARE) await fleet.ready()
     await Promise.race([setTimeout(random.number() * MOMENT_MS_MAX), fleet.failure])
     const chosen = choose(fleet.members, random)
+    const crashing = round % ROUNDS_PER_SERVER_KILL === 0 ? crashServer?.() : undefined
+    if (crashing) serverKills++
     await Promise.all(chosen.map((member) => member.kill()))
     for (const member of chosen) member.start()
+    await crashing
     kills += chosen.length
   }
-  return kills
+  return { kills, serverKills }
 }
 
 function choose(members: readonly Member[], random: Random): readonly Member[] {

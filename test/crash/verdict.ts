@@ -1,18 +1,7 @@
-import { DatabaseSync } from 'node:sqlite'
 import type { Post, TopicDefinition } from 'posthorn'
 import { readLedger, readTimedLedger } from './ledger.ts'
-import {
-  BATCHED,
-  events,
-  jobs,
-  LIST_EFFECTS,
-  LIST_ORDERS,
-  ORDERED,
-  type Payload,
-  receipts,
-  SINGLE,
-  users,
-} from './topics.ts'
+import { BATCHED, events, jobs, ORDERED, type Payload, receipts, SINGLE, users } from './topics.ts'
+import type { UserDatabase } from './user-database.ts'
 
 /** What became of all that was published. Everything that must not happen is counted on its own. */
 export interface Verdict {
@@ -54,9 +43,9 @@ interface Expectation {
 }
 
 /** Compares what was promised with what has come. Nothing may run any more. */
-export async function judge(post: Post, file: string, folder: string): Promise<Verdict> {
+export async function judge(post: Post, database: UserDatabase, folder: string): Promise<Verdict> {
   const discards = readLedger(folder, 'acknowledged.discards')
-  const orders = readOrders(file)
+  const orders = await database.labels('orders')
   const acknowledged = [...new Set([...readLedger(folder, 'acknowledged.events'), ...orders])]
   const expectations: Expectation[] = [
     { topic: events.name, subscription: SINGLE, labels: acknowledged, discards },
@@ -88,7 +77,7 @@ export async function judge(post: Post, file: string, folder: string): Promise<V
     tornTransactions: countTorn(folder, new Set(orders)),
     outOfOrder: countOutOfOrder(folder),
     repeatedSteps: countRepeatedSteps(folder),
-    tornEffects: await countTornEffects(post, file, folder),
+    tornEffects: await countTornEffects(post, database, folder),
     damage: await post.admin.checkIntegrity(),
   }
 }
@@ -145,24 +134,12 @@ function countRepeatedSteps(folder: string): number {
   return begun.filter(({ at, label }) => at > (finishedAt.get(label) ?? at)).length
 }
 
-async function countTornEffects(post: Post, file: string, folder: string): Promise<number> {
-  const effects = readLabels(file, LIST_EFFECTS)
+async function countTornEffects(post: Post, database: UserDatabase, folder: string): Promise<number> {
+  const effects = await database.labels('effects')
   const published = await storedLabels(post, receipts)
   const missing = countMissing(readLedger(folder, 'acknowledged.users'), effects)
   const halves = countMissing(effects, published) + countMissing(published, effects)
   return countDuplicates(effects) + countDuplicates(published) + missing + halves
-}
-
-function readOrders(file: string): string[] {
-  return readLabels(file, LIST_ORDERS)
-}
-
-function readLabels(file: string, sql: string): string[] {
-  using database = new DatabaseSync(file, { readOnly: true })
-  return database
-    .prepare(sql)
-    .all()
-    .map(({ label }) => String(label))
 }
 
 async function storedLabels(post: Post, topic: TopicDefinition<Payload, Payload>): Promise<string[]> {

@@ -1,30 +1,16 @@
 /** Consumes everything, writes down what it has handled, and fails every now and then. */
-import { DatabaseSync } from 'node:sqlite'
 import { setTimeout } from 'node:timers/promises'
 import { connect, Discard, seededRandom } from 'posthorn'
 import { Ledger } from '../ledger.ts'
-import {
-  BATCHED,
-  CREATE_EFFECTS,
-  events,
-  INSERT_EFFECT,
-  jobs,
-  LEASE,
-  ORDERED,
-  type Payload,
-  receipts,
-  SINGLE,
-  TRANSACTIONAL,
-  users,
-} from '../topics.ts'
-import { assignment, reportReady, whenAskedToStop } from './child.ts'
+import { BATCHED, events, jobs, ORDERED, type Payload, receipts, SINGLE, TRANSACTIONAL, users } from '../topics.ts'
+import { insertLabel, openUserDatabase } from '../user-database.ts'
+import { assignment, connectOptions, insist, reportReady, whenAskedToStop } from './child.ts'
 
-const { url, file, ledgerFolder, name, incarnation, seed } = assignment
+const { url, ledgerFolder, name, incarnation, seed } = assignment
 
 const FAILING_SHARE = 0.02
 const WAITING_SHARE = 0.2
 const WAIT_MS_MAX = 4
-const BUSY_MS_MAX = 10_000
 
 // Only what is provoked may become a dead letter: neither failures nor crashes ever add up to one.
 const persistence = {
@@ -53,60 +39,62 @@ function handlerOf(subscription: string) {
   }
 }
 
-function createEffects(): void {
-  using database = new DatabaseSync(file, { timeout: BUSY_MS_MAX })
-  database.exec(CREATE_EFFECTS)
-}
+const post = await insist(() => connect(url, connectOptions))
+const database = openUserDatabase(url)
+await insist(() => database.createTables())
+await insist(() => post.ensureTopics(receipts))
 
-const post = await connect(url, { lease: LEASE })
-createEffects()
-await post.ensureTopics(receipts)
-
-const subscriptions = [
-  post.subscribe(events, SINGLE, handlerOf(SINGLE), { concurrency: 5, ...persistence }),
-  post.subscribe(
-    events,
-    BATCHED,
-    async (batch, context) => {
-      await work()
-      for (const event of batch) {
-        try {
-          check(event.data)
-          ledger.write(`handled.${BATCHED}`, event.data.label)
-        } catch (error) {
-          context.fail(event, error)
-        }
-      }
-    },
-    { concurrency: 2, batch: { size: 20 }, ...persistence },
-  ),
-  post.subscribe(
-    users,
-    ORDERED,
-    async ({ data }, context) => {
-      ledger.writeTimed('started', data.label)
-      await context.step('effect', async () => {
-        ledger.writeTimed('step-began', data.label)
+const subscribing = [
+  () => post.subscribe(events, SINGLE, handlerOf(SINGLE), { concurrency: 5, ...persistence }),
+  () =>
+    post.subscribe(
+      events,
+      BATCHED,
+      async (batch, context) => {
         await work()
-      })
-      ledger.writeTimed('step-finished', data.label)
-      check(data)
-      ledger.write(`handled.${ORDERED}`, data.label)
-    },
-    { concurrency: 5, ordered: true, ...persistence },
-  ),
-  post.subscribe(
-    users,
-    TRANSACTIONAL,
-    async ({ data }, { tx }) => {
-      tx.prepare(INSERT_EFFECT).run(data.label)
-      await post.publish(receipts, { label: data.label }, { tx })
-      check(data)
-    },
-    { concurrency: 5, transactional: true, ...persistence },
-  ),
-  post.subscribe(jobs, handlerOf(jobs.name), { concurrency: 5, ...persistence }),
+        for (const event of batch) {
+          try {
+            check(event.data)
+            ledger.write(`handled.${BATCHED}`, event.data.label)
+          } catch (error) {
+            context.fail(event, error)
+          }
+        }
+      },
+      { concurrency: 2, batch: { size: 20 }, ...persistence },
+    ),
+  () =>
+    post.subscribe(
+      users,
+      ORDERED,
+      async ({ data }, context) => {
+        ledger.writeTimed('started', data.label)
+        await context.step('effect', async () => {
+          ledger.writeTimed('step-began', data.label)
+          await work()
+        })
+        ledger.writeTimed('step-finished', data.label)
+        check(data)
+        ledger.write(`handled.${ORDERED}`, data.label)
+      },
+      { concurrency: 5, ordered: true, ...persistence },
+    ),
+  () =>
+    post.subscribe(
+      users,
+      TRANSACTIONAL,
+      async ({ data }, { tx }) => {
+        await insertLabel(tx, 'effects', data.label)
+        await post.publish(receipts, { label: data.label }, { tx })
+        check(data)
+      },
+      { concurrency: 5, transactional: true, ...persistence },
+    ),
+  () => post.subscribe(jobs, handlerOf(jobs.name), { concurrency: 5, ...persistence }),
 ]
-whenAskedToStop(() => post.close())
-await Promise.all(subscriptions.map(({ ready }) => ready))
+whenAskedToStop(async () => {
+  await post.close()
+  await database.close()
+})
+await Promise.all(subscribing.map((subscribe) => insist(() => subscribe().ready)))
 reportReady()

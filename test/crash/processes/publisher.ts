@@ -3,18 +3,17 @@
  * before they are used: an incarnation publishes those again of which its predecessors did not hear, and an id is to
  * be stored once however often that happens.
  */
-import { DatabaseSync } from 'node:sqlite'
 import { setTimeout } from 'node:timers/promises'
 import { connect, type PublishOptions, seededRandom } from 'posthorn'
 import { Ledger, readLedger } from '../ledger.ts'
-import { CREATE_ORDERS, events, INSERT_ORDER, jobs, LEASE, users } from '../topics.ts'
-import { assignment, reportReady, whenAskedToStop } from './child.ts'
+import { events, jobs, users } from '../topics.ts'
+import { insertLabel, openUserDatabase } from '../user-database.ts'
+import { assignment, connectOptions, insist, isOutage, reportReady, whenAskedToStop } from './child.ts'
 
-const { url, file, ledgerFolder, name, incarnation, seed } = assignment
+const { url, ledgerFolder, name, incarnation, seed } = assignment
 
 const ROUND_MS_MAX = 20
 const DELAY_MS_MAX = 300
-const BUSY_MS_MAX = 10_000
 const ROLLED_BACK_SHARE = 0.2
 const REPEATED_SHARE = 0.2
 const USERS = 10
@@ -25,8 +24,8 @@ const sequences = new Map<string, number>()
 let labels = 0
 let stopping = false
 
-const post = await connect(url, { lease: LEASE })
-const orders = new DatabaseSync(file, { timeout: BUSY_MS_MAX })
+const post = await insist(() => connect(url, connectOptions))
+const database = openUserDatabase(url)
 
 function newLabel(kind: string): string {
   return `${kind}:${name}.${incarnation}.${labels++}`
@@ -51,7 +50,7 @@ async function publishDiscarded(): Promise<void> {
 }
 
 async function publishId(label: string): Promise<void> {
-  const { duplicate } = await post.publish(events, { label }, { id: label })
+  const { duplicate } = await insist(() => post.publish(events, { label }, { id: label }))
   if (duplicate) ledger.write('duplicates', label)
   ledger.write('acknowledged.events', label)
 }
@@ -77,10 +76,11 @@ async function publishOrder(): Promise<void> {
   const label = newLabel('order')
   const rolledBack = random.number() < ROLLED_BACK_SHARE
   if (rolledBack) ledger.write('rolled-back', label)
-  orders.exec('BEGIN IMMEDIATE')
-  orders.prepare(INSERT_ORDER).run(label)
-  await post.publish(events, { label }, { tx: orders })
-  orders.exec(rolledBack ? 'ROLLBACK' : 'COMMIT')
+  await database.transaction(async (tx) => {
+    await insertLabel(tx, 'orders', label)
+    await post.publish(events, { label }, { tx })
+    return !rolledBack
+  })
   if (!rolledBack) ledger.write('acknowledged.events', label)
 }
 
@@ -115,23 +115,28 @@ async function publishAgain(): Promise<void> {
   await Promise.all([...new Set(unheard)].map(publishId))
 }
 
+/** What a killed server did not acknowledge may be stored or not. */
+function leave(error: unknown): void {
+  if (!isOutage(error)) throw error
+}
+
 // One order at a time, because they share a connection; of the others several at once.
 async function publishOn(): Promise<void> {
   while (!stopping) {
     const chosen = Array.from({ length: 5 }, () => ways[Math.floor(random.number() * ways.length)]!)
-    await Promise.all([...new Set(chosen)].map((way) => way()))
+    await Promise.all([...new Set(chosen)].map((way) => way().catch(leave)))
     await setTimeout(random.number() * ROUND_MS_MAX)
   }
 }
 
-orders.exec(CREATE_ORDERS)
+await insist(() => database.createTables())
 // The topics exist before one of them is published to within a transaction.
-await Promise.all([publish(), publishJob(), publishUsers(), publishAgain()])
+await Promise.all([publish, publishJob, publishUsers, publishAgain].map((publishing) => insist(() => publishing())))
 const published = publishOn()
 whenAskedToStop(async () => {
   stopping = true
   await published
   await post.close()
-  orders.close()
+  await database.close()
 })
 reportReady()
