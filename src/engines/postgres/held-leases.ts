@@ -1,6 +1,7 @@
 import type { LeaseId } from '../../engine.ts'
-import { type Lease, messagesIn, without } from './delivery/lease.ts'
+import { type Lease, messagesIn } from './delivery/lease.ts'
 import type { Turn } from './delivery/turns.ts'
+import { runsOf, subtract } from './settlement/runs.ts'
 
 /** What a source holds under a lease. */
 export interface HeldLease {
@@ -80,8 +81,7 @@ export class HeldLeases {
   *missing(turn: Turn, source: string): Generator<MissingOffsets> {
     for (const [lease, { partition, open }] of this.in(turn)) {
       const left = turn.state.heldBy(source, lease)?.open ?? []
-      let gone: readonly number[] = open
-      for (let place = 0; place < left.length; place += 2) gone = without(gone, left[place]!, left[place + 1]!)
+      const gone = subtract(open, left)
       const settling = this.#inTransactions.get(lease)
       const offsets = offsetsIn(gone).filter((offset) => !settling?.has(offset))
       if (offsets.length > 0) yield { lease, partition, offsets, isOver: left.length === 0 }
@@ -100,7 +100,7 @@ export class HeldLeases {
     if (offsets?.size === 0) this.#inTransactions.delete(lease)
     const held = this.#held.get(lease)
     if (!settled || !held) return
-    const open = without(held.open, offset, offset + 1)
+    const open = subtract(held.open, [offset, offset + 1])
     this.#change(lease, messagesIn(open) === 0 ? undefined : { ...held, open })
   }
 
@@ -126,9 +126,7 @@ export class HeldLeases {
   }
 
   #withoutTransactions({ id, open }: Lease): readonly number[] {
-    let left = [...open]
-    for (const offset of this.#inTransactions.get(id) ?? []) left = without(left, offset, offset + 1)
-    return left
+    return subtract(open, runsOf([...(this.#inTransactions.get(id) ?? [])]))
   }
 }
 

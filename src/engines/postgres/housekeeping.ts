@@ -49,13 +49,6 @@ export class Housekeeping {
     return this.#round
   }
 
-  /** Does all chores now, due or not. */
-  async doAll(): Promise<void> {
-    await this.#round
-    for (const planned of this.#planned) planned.nextAtMs = this.#clock.now()
-    await this.catchUp()
-  }
-
   async stop(): Promise<void> {
     this.#stopped = true
     this.#timer?.cancel()

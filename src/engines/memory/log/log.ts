@@ -1,4 +1,5 @@
 import { Buffer } from 'node:buffer'
+import { firstPlace } from '../../../collections/first-place.ts'
 
 /** Messages that were stored together, encoded: see `src/message/decode.ts` for the two texts. */
 export interface Batch {
@@ -134,14 +135,6 @@ export class PartitionLog {
 
   /** The place of the first batch that ends beyond `offset`, by binary search. */
   #placeOf(offset: number): number {
-    let low = 0
-    let high = this.#batches.length
-    while (low < high) {
-      const middle = (low + high) >>> 1
-      const batch = this.#batches[middle]!
-      if (batch.baseOffset + batch.count <= offset) low = middle + 1
-      else high = middle
-    }
-    return low
+    return firstPlace(this.#batches, ({ baseOffset, count }) => baseOffset + count > offset)
   }
 }

@@ -1,3 +1,4 @@
+import { firstPlace } from '../../../collections/first-place.ts'
 import type { LeaseId } from '../../../engine.ts'
 import type { History } from '../delivery/leases.ts'
 import type { MessagePlace } from '../subscription.ts'
@@ -120,7 +121,7 @@ export class SetAside {
     if (!chain) chains.set(key, [row])
     else
       chain.splice(
-        placeIn(chain, (other) => other.offset > row.offset),
+        firstPlace(chain, (other) => other.offset > row.offset),
         0,
         row,
       )
@@ -137,13 +138,13 @@ export class SetAside {
 
   #enlist(row: Row): void {
     if (row.wait.for === 'turn') return
-    const place = placeIn(this.#timed, (other) => dueAtMs(other) > dueAtMs(row))
+    const place = firstPlace(this.#timed, (other) => dueAtMs(other) > dueAtMs(row))
     this.#timed.splice(place, 0, row)
   }
 
   #delist(row: Row): void {
     if (row.isLeased || row.wait.for === 'turn') return
-    const from = placeIn(this.#timed, (other) => dueAtMs(other) >= dueAtMs(row))
+    const from = firstPlace(this.#timed, (other) => dueAtMs(other) >= dueAtMs(row))
     const place = this.#timed.indexOf(row, from)
     if (place !== -1) this.#timed.splice(place, 1)
   }
@@ -151,16 +152,4 @@ export class SetAside {
 
 export function dueAtMs({ wait }: Row): number {
   return wait.for === 'turn' ? Number.POSITIVE_INFINITY : wait.dueAtMs
-}
-
-/** The place of the first row for which it is true, by binary search: it is false for all before, and true for all after. */
-function placeIn(rows: readonly Row[], isBehind: (row: Row) => boolean): number {
-  let low = 0
-  let high = rows.length
-  while (low < high) {
-    const middle = (low + high) >>> 1
-    if (isBehind(rows[middle]!)) high = middle
-    else low = middle + 1
-  }
-  return low
 }

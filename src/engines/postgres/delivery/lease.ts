@@ -35,14 +35,3 @@ export function contains(ranges: readonly number[], offset: number): boolean {
   }
   return false
 }
-
-/** What is left of the ranges without `[from, to)`. */
-export function without(ranges: readonly number[], from: number, to: number): number[] {
-  const rest: number[] = []
-  for (let place = 0; place < ranges.length; place += 2) {
-    const [start, end] = [ranges[place]!, ranges[place + 1]!]
-    if (start < Math.min(end, from)) rest.push(start, Math.min(end, from))
-    if (Math.max(start, to) < end) rest.push(Math.max(start, to), end)
-  }
-  return rest
-}

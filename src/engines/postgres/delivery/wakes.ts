@@ -18,10 +18,6 @@ export class Wakes {
     this.#clock = clock
   }
 
-  get anyWaiting(): boolean {
-    return this.#waits.size > 0
-  }
-
   /** To be taken before looking, and given to `wait`. */
   mark(topicId: number, subscriptionId: number): number {
     return this.#count('all') + this.#count(`t${topicId}`) + this.#count(`s${subscriptionId}`)

@@ -1,3 +1,5 @@
+import { firstPlace } from '../../../collections/first-place.ts'
+
 /** What is known of one batch without its messages. */
 export interface BatchDescriptor {
   readonly baseOffset: number
@@ -104,14 +106,6 @@ export class PartitionIndex {
 
   /** The place of the first batch that ends beyond `offset`, by binary search. */
   #placeOf(offset: number): number {
-    let low = 0
-    let high = this.#batches.length
-    while (low < high) {
-      const middle = (low + high) >>> 1
-      const batch = this.#batches[middle]!
-      if (batch.baseOffset + batch.count <= offset) low = middle + 1
-      else high = middle
-    }
-    return low
+    return firstPlace(this.#batches, ({ baseOffset, count }) => baseOffset + count > offset)
   }
 }

@@ -1,11 +1,11 @@
 import type { StartPosition } from '../../../engine.ts'
 import type { DeliveryState } from '../delivery/delivery-state.ts'
-import { without } from '../delivery/lease.ts'
 import type { Turn } from '../delivery/turns.ts'
 import type { BatchReader } from '../log/batches.ts'
 import { locate } from '../log/positions.ts'
 import type { Chains } from '../order/chains.ts'
 import type { DeadLetters } from '../settlement/dead-letters.ts'
+import { subtract } from '../settlement/runs.ts'
 import type { SetAside } from '../settlement/set-aside.ts'
 import type { Steps } from '../settlement/steps.ts'
 
@@ -33,7 +33,7 @@ function takeBack(state: DeliveryState, partition: number, offset: number): void
   for (const lease of state.leases.values()) {
     if (lease.partition !== partition || lease.open.at(-1)! <= offset) continue
     state.leases.delete(lease.id)
-    const before = without(lease.open, offset, Number.MAX_SAFE_INTEGER)
+    const before = subtract(lease.open, [offset, Number.MAX_SAFE_INTEGER])
     for (let place = 0; place < before.length; place += 2) {
       const [from, to] = [before[place]!, before[place + 1]!]
       state.giveBack({ partition, from, to, crashes: lease.crashes })

@@ -1,7 +1,4 @@
-/**
- * Half-open ranges of offsets, flat: [from, to, from, to, ...]. Unlike `without`, these take any number of offsets out in
- * one pass.
- */
+/** Half-open ranges of offsets, flat: [from, to, from, to, ...]. */
 
 /** Ranges in any order as rising ones, none touching another. */
 export function normalized(ranges: readonly number[]): number[] {
