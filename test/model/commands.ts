@@ -162,6 +162,8 @@ export function stall(slot: number, witness: number): Run {
     await real.world.outliveLeases()
     await other.roundTrip()
     process.goOn()
+    // Until it takes a turn it may not know what time it is: others give a session up at once that it began just now.
+    await process.roundTrip()
     for (const subscription of model.subscriptions) subscription.loseSession(slot, real.nowMs)
   }
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { Database } from '../../../src/engines/postgres/database/database.ts'
 import { migrate } from '../../../src/engines/postgres/database/migrate.ts'
-import { MIGRATIONS, type Migration } from '../../../src/engines/postgres/sql/migrations.ts'
+import { LOCK_MIGRATIONS, MIGRATIONS, type Migration } from '../../../src/engines/postgres/sql/migrations.ts'
 import { PosthornError } from '../../../src/errors.ts'
 import { whyNoPostgres } from '../../servers/shared-postgres.ts'
 import { newStore, openDatabase, query } from './space.ts'
@@ -34,6 +34,13 @@ async function hasNote(database: Database): Promise<boolean> {
 async function hasRunningWait(database: Database): Promise<boolean> {
   const text = `SELECT FROM pg_locks WHERE NOT granted AND relation = '@.topics'::regclass`
   return (await query(database, text)).length > 0
+}
+
+/** How many transactions on this database wait for one that migrates this store to end. */
+async function waitingMigrations(database: Database): Promise<number> {
+  const text = `SELECT FROM pg_locks, hashtextextended('posthorn migrations of @.', 0) AS key
+                 WHERE locktype = 'advisory' AND NOT granted AND objid = (key & 4294967295)::oid`
+  return (await query(database, text)).length
 }
 
 async function hold(context: TestContext, database: Database, text: string): Promise<() => Promise<void>> {
@@ -87,7 +94,13 @@ describe('the schema of a Postgres store', { skip: await whyNoPostgres() }, () =
   test('is made once by processes that start together', async (context) => {
     const url = await newStore(context)
     const databases = Array.from({ length: 5 }, () => openDatabase(context, url))
-    await Promise.all(databases.map((database) => migrate(database, { migrations: NEWER })))
+    const release = await hold(context, databases[0]!, LOCK_MIGRATIONS)
+    // So small a step that the server does not tell the others of it by itself.
+    const first: Migration = { text: 'CREATE TABLE @.topics (topic text)', compatibleFrom: 1 }
+    const migrating = databases.map((database) => migrate(database, { migrations: [first, TO_VERSION_2] }))
+    await until(async () => (await waitingMigrations(databases[0]!)) === databases.length)
+    await release()
+    await Promise.all(migrating)
     assert.deepEqual(await versionOf(databases[0]!), { version: 2, compatible_from: 1 })
     assert.equal((await query(databases[0]!, 'SELECT FROM @.schema_version')).length, 1)
   })

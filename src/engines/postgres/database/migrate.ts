@@ -81,7 +81,8 @@ class Migrating {
 
   /** Returns whether it could be taken; it could not be, if somebody holds a lock on a table. */
   async #tryStep(): Promise<boolean> {
-    await this.#query('BEGIN')
+    // Whoever waited for another's step has to see what that one did.
+    await this.#query('BEGIN ISOLATION LEVEL READ COMMITTED')
     try {
       await this.#query(sql.LIFT_LIMITS)
       await this.#query(sql.LOCK_MIGRATIONS)
@@ -109,13 +110,16 @@ class Migrating {
     const { schema } = this.#database.address
     const found = await this.#query(sql.FIND_SCHEMA, [schema])
     if (found.length === 0) await this.#query(sql.CREATE_SCHEMA.replace('$schema', `"${schema}"`))
-    const [version] = await this.#query<{ found: boolean }>(sql.FIND_VERSION)
-    if (!version?.found) await this.#query(sql.CREATE_VERSION)
+    if (!(await this.#hasVersion())) await this.#query(sql.CREATE_VERSION)
+  }
+
+  async #hasVersion(): Promise<boolean> {
+    const [version] = await this.#query<{ found: boolean }>(sql.FIND_VERSION, [this.#database.address.schema])
+    return version?.found === true
   }
 
   async #readVersion(): Promise<Version> {
-    const [version] = await this.#query<{ found: boolean }>(sql.FIND_VERSION)
-    if (!version?.found) return NOTHING
+    if (!(await this.#hasVersion())) return NOTHING
     const [row] = await this.#query<Version & pg.QueryResultRow>(sql.READ_VERSION)
     return row ?? NOTHING
   }

@@ -21,7 +21,12 @@ export const MIGRATIONS: readonly Migration[] = [
   { text: CREATE_TABLES + SET_VACUUMING + CREATE_VIEWS, compatibleFrom: 1 },
 ]
 
-export const FIND_VERSION = `SELECT to_regclass('@.schema_version') IS NOT NULL AS found`
+/** Read from the catalog: `to_regclass` may not see, in a transaction that had to wait, what was created meanwhile. */
+export const FIND_VERSION = `
+SELECT EXISTS (
+  SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+   WHERE relname = 'schema_version' AND nspname = $1
+) AS found`
 export const READ_VERSION = `SELECT version, compatible_from AS "compatibleFrom" FROM @.schema_version`
 
 export const FIND_SCHEMA = 'SELECT FROM pg_namespace WHERE nspname = $1'
