@@ -278,6 +278,23 @@ describe('operators of a Postgres store', { skip: await whyNoPostgres() }, () =>
       assert.deepEqual(await world.admin.checkIntegrity(), [])
     })
 
+    test('what was committed to the outbox, and what got stuck there, is deleted too', async (context) => {
+      const world = await openWorld(context)
+      await world.topic()
+      await world.store(named('logged'))
+      const group = JSON.stringify({ topic: TOPIC, messages: [{}, {}] })
+      await world.query(`INSERT INTO @.outbox (topic, "group") VALUES ($1, $2), ('other', $2)`, TOPIC, group)
+      const stuck = `INSERT INTO @.stranded (outbox_id, topic, "group", code, problem) VALUES (0, $1, $2, 'CODE', '')`
+      await world.query(stuck, TOPIC, group)
+      assert.match((await world.admin.checkIntegrity()).join(), /events.*1 committed publications.*CODE/)
+      assert.equal(await world.admin.purge(TOPIC), 5)
+      assert.deepEqual(await world.admin.checkIntegrity(), [])
+      assert.deepEqual(await world.query(`SELECT topic FROM @.outbox`), [{ topic: 'other' }])
+      assert.deepEqual(await world.query(`SELECT topic FROM @.stranded`), [])
+      await assert.rejects(world.admin.purge('other'), { code: 'POSTHORN_TOPIC_NOT_FOUND' })
+      assert.equal((await world.query(`SELECT topic FROM @.outbox`)).length, 1)
+    })
+
     test('what an interrupted one has left is out of reach, and goes with the next', async (context) => {
       const world = await openWorld(context)
       await world.topic()

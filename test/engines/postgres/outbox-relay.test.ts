@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type pg from 'pg'
 import { channelOf } from '../../../src/engines/postgres/database/listener.ts'
-import { OUTBOX_NOTICE } from '../../../src/engines/postgres/outbox/outbox.ts'
+import { discard, OUTBOX_NOTICE } from '../../../src/engines/postgres/outbox/outbox.ts'
 import { RelayRound } from '../../../src/engines/postgres/outbox/relay-round.ts'
 import { type Logger, silentLogger, systemClock } from '../../../src/environment/index.ts'
 import { VirtualClock } from '../../../src/testing/virtual-clock.ts'
@@ -125,7 +125,7 @@ describe('the relay of the outbox', { concurrency: 2, skip: await whyNoPostgres(
     const user = await stage.user()
     await published(stage, user, 'a', 'b')
     await published(stage, user, 'c')
-    assert.equal(await stage.outbox.discard(stage.database, TOPIC), 3)
+    assert.equal(await discard(stage.database, TOPIC), 3)
     await stage.relay.poll()
     assert.deepEqual(await stage.logged(), [])
   })

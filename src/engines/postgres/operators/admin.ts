@@ -59,7 +59,7 @@ export class PostgresAdmin implements EngineAdmin {
     this.#parts = parts
     const changes = new TopicChanges(parts.database, parts.turns)
     const search = new MessageSearch(parts.database, parts.batches)
-    this.#removal = new Removal(parts.database, changes)
+    this.#removal = new Removal(parts.database, parts.topics, changes)
     this.#cancellation = new Cancellation({ ...parts, search, changes })
   }
 

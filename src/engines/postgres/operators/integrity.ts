@@ -7,6 +7,7 @@ import type { Database } from '../database/database.ts'
 import type { Queryable } from '../database/statement.ts'
 import { DeliveryState } from '../delivery/delivery-state.ts'
 import { inspection as sql } from '../sql/inspection.ts'
+import { outbox } from '../sql/outbox.ts'
 import type { PartitionRow } from './inspection.ts'
 import { readOneMoment } from './one-moment.ts'
 
@@ -48,7 +49,15 @@ const BYTES_AT_ONCE = 8 * 2 ** 20
 /** Everything that is wrong with the store, in words. */
 export async function findProblems(database: Database): Promise<string[]> {
   const batches = await checkBatches(database)
-  return batches.concat(await readOneMoment(database, checkStates))
+  return batches.concat(await readOneMoment(database, checkStates), await findStranded(database))
+}
+
+/** Publications that were committed with their transactions and that the log did not take. */
+async function findStranded(database: Database): Promise<string[]> {
+  const rows = await database.rows<{ topic: string; code: string; groups: number }>(outbox.stranded)
+  return rows.map(({ topic, code, groups }) => {
+    return `Topic '${topic}': ${groups} committed publications could not be put into the log (${code}); the table stranded holds them.`
+  })
 }
 
 async function checkBatches(database: Database): Promise<string[]> {

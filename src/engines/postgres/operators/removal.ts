@@ -5,6 +5,8 @@ import type { Database } from '../database/database.ts'
 import type { Queryable } from '../database/statement.ts'
 import type { Turn } from '../delivery/turns.ts'
 import { endsOf, type PartitionEnds } from '../log/positions.ts'
+import type { Topics } from '../log/topics.ts'
+import { discard } from '../outbox/outbox.ts'
 import { operators as sql } from '../sql/operators.ts'
 import { retention } from '../sql/retention.ts'
 import type { TopicChange, TopicChanges } from './topic-changes.ts'
@@ -24,21 +26,28 @@ const DELETED_AT_ONCE = 5_000
 
 export class Removal {
   readonly #database: Database
+  readonly #topics: Topics
   readonly #changes: TopicChanges
 
-  constructor(database: Database, changes: TopicChanges) {
+  constructor(database: Database, topics: Topics, changes: TopicChanges) {
     this.#database = database
+    this.#topics = topics
     this.#changes = changes
   }
 
   /**
    * Deletes all messages of a topic. They are out of reach with one short transaction, however many they are; then their
    * batches are deleted, some at a time. Should that be interrupted, the next purge deletes what is left of them.
+   *
+   * What waits in the outbox goes first, in a transaction of its own: a relay that has it in hand already must not wait
+   * for the topic while the topic waits for the relay. What that one moves meanwhile is in the log before it is emptied.
    */
   async purge(topic: string): Promise<Purged> {
+    await this.#topics.find(topic)
+    const waiting = await discard(this.#database, topic)
     const purged = await this.#changes.run(topic, purgeIn)
     await this.#deleteBatches(purged.topicId)
-    return purged
+    return { ...purged, messages: purged.messages + waiting }
   }
 
   async deleteSubscription({ topic, subscription }: SubscriptionRef): Promise<Touched> {

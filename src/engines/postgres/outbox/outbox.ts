@@ -117,12 +117,6 @@ export class Outbox {
     return { receipts: messages.receipts() }
   }
 
-  /** Deletes what was committed for a topic and is not in its log yet. Returns how many messages. */
-  async discard(rows: Queryable, topic: string): Promise<number> {
-    const gone = await rows.rows<{ group: string }>(outbox.discard, topic)
-    return gone.reduce((messages, { group }) => messages + (JSON.parse(group) as AppendGroup).messages.length, 0)
-  }
-
   /** Why it did not insert, if nothing can be done about it; otherwise does something about it. */
   async #prepareNext(
     connection: UserConnection,
@@ -269,4 +263,10 @@ function sqlStateOf(error: unknown, depth = 0): string | undefined {
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
+}
+
+/** Deletes what was committed for a topic and is not in its log yet. Returns how many messages. */
+export async function discard(rows: Queryable, topic: string): Promise<number> {
+  const gone = await rows.rows<{ group: string }>(outbox.discard, topic)
+  return gone.reduce((messages, { group }) => messages + (JSON.parse(group) as AppendGroup).messages.length, 0)
 }
