@@ -7,6 +7,7 @@ import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import type { ConformanceHarness } from '../conformance/harness.ts'
 import { TOPIC } from '../conformance/messages.ts'
+import { boundedShrinking } from './bounded-shrinking.ts'
 import * as commands from './commands.ts'
 import { Model } from './model.ts'
 import { type LaneOutcome, settleLane, skip } from './ordered-commands.ts'
@@ -115,7 +116,8 @@ const anyStep = [
 
 export async function checkAgainstModel(harness: ConformanceHarness, options: ModelRunOptions): Promise<void> {
   const { runs: numRuns, stepsMax: maxCommands, seed } = options
-  const property = fc.asyncProperty(fc.commands(anyStep, { maxCommands, size: 'max' }), async (chosen) => {
+  const stories = fc.commands(anyStep, { maxCommands, size: 'max' })
+  const run = boundedShrinking(async (chosen: Iterable<fc.AsyncCommand<Model, Real>>) => {
     const real = await Real.create(harness)
     const model = new Model()
     try {
@@ -125,7 +127,7 @@ export async function checkAgainstModel(harness: ConformanceHarness, options: Mo
       await real.world.end()
     }
   })
-  await fc.assert(property, { numRuns, ...(seed !== undefined && { seed }) })
+  await fc.assert(fc.asyncProperty(stories, run), { numRuns, ...(seed !== undefined && { seed }) })
 }
 
 async function settleEverything(model: Model, real: Real): Promise<void> {
