@@ -37,7 +37,7 @@ export async function findPostgresBinaries(): Promise<PostgresBinaries> {
   const program = join(folder, 'bin/postgres')
   await access(program)
   await execute(program, ['--version']).catch(explain)
-  return { folder, user: process.getuid?.() === 0 ? await findNobody() : undefined }
+  return { folder, user: await serverUser() }
 }
 
 /**
@@ -67,6 +67,11 @@ function packagedBinaries(): string {
   } catch {
     throw new PostgresUnavailable(`The package ${name}, with Postgres for this platform, is not installed.`)
   }
+}
+
+/** Who servers of the tests run as: `nobody` where the tests are root, else the user who runs them. */
+export async function serverUser(): Promise<PostgresUser | undefined> {
+  return process.getuid?.() === 0 ? findNobody() : undefined
 }
 
 async function findNobody(): Promise<PostgresUser> {

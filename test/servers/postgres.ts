@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { findPostgresBinaries, giveAway, type PostgresBinaries, usableBinaries } from './postgres-binaries.ts'
-import { Postmaster, PostmasterFailed } from './postmaster.ts'
+import { ServerFailed, ServerProcess } from './server-process.ts'
 import { Watchdog } from './watchdog.ts'
 
 const execute = promisify(execFile)
@@ -43,8 +43,8 @@ export interface PostgresServer {
 }
 
 // Below the ports that operating systems hand out for outgoing connections, so that none takes it during a restart.
-const PORTS = { from: 15_000, to: 32_000 }
-const START_ATTEMPTS = 50
+export const PORTS = { from: 15_000, to: 32_000 }
+export const START_ATTEMPTS = 50
 const PORT_IS_TAKEN = /could not create any TCP\/IP sockets/
 
 /** Rejects with `PostgresUnavailable` where no Postgres can run. */
@@ -86,7 +86,7 @@ class Server implements PostgresServer {
   readonly #options: PostgresOptions
   readonly #watchdog: Watchdog
   #port = 0
-  #postmaster: Postmaster | undefined
+  #postmaster: ServerProcess | undefined
 
   constructor(
     folder: string,
@@ -116,7 +116,7 @@ class Server implements PostgresServer {
       try {
         await this.restart()
       } catch (error) {
-        const taken = error instanceof PostmasterFailed && PORT_IS_TAKEN.test(error.log)
+        const taken = error instanceof ServerFailed && PORT_IS_TAKEN.test(error.log)
         if (!taken || attempt === START_ATTEMPTS) throw error
       }
     }
@@ -134,10 +134,17 @@ class Server implements PostgresServer {
 
   async restart(): Promise<void> {
     await this.stop()
-    this.#postmaster = await Postmaster.start({
-      binaries: this.#binaries,
-      data: join(this.folder, 'data'),
-      settings: settingsFor(this.#port, this.#options),
+    const { folder: installed, user } = this.#binaries
+    const data = join(this.folder, 'data')
+    const settings = Object.entries(settingsFor(this.#port, this.#options))
+    this.#postmaster = await ServerProcess.start({
+      path: join(installed, 'bin/postgres'),
+      parameters: ['-D', data, ...settings.flatMap(([name, value]) => ['-c', `${name}=${value}`])],
+      folder: data,
+      user,
+      ready: 'database system is ready to accept connections',
+      // Open transactions are rolled back, everything is written.
+      endedBy: 'SIGINT',
       onProcess: (pid) => this.#watchdog.guard(pid),
     })
   }

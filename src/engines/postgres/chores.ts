@@ -7,6 +7,8 @@ import type { Retention } from './log/retention.ts'
 
 const PROMOTE_EVERY_MS = 1_000
 const CLEAN_EVERY_MS = 10_000
+const CHECK_EVERY_MS = 10_000
+const CHECK_EVERY_MS_WITHOUT_NOTICES = 1_000
 /** What is further away is found by looking again. */
 const ALARM_MS_MAX = PROMOTE_EVERY_MS
 /** A queue that is worked off deletes in larger pieces, and looks less often. */
@@ -80,6 +82,26 @@ export class Cleaning {
     await retention.applyRetention(nowMs)
     await retention.forgetIds(nowMs)
     await admissions.forgetIdle(nowMs)
+  }
+}
+
+/**
+ * Has sources look at what others have done to what they hold: cancelled it, moved the subscription, asked for a share of
+ * its partitions. A source that pulls sees it at once, one whose handlers are all busy is told by a notice; this is for
+ * where there are none, and for one that was missed.
+ */
+export class Checks {
+  readonly name = 'looking at what is held'
+  readonly everyMs: number
+  readonly #check: () => void
+
+  constructor(check: () => void, hasNotices: boolean) {
+    this.#check = check
+    this.everyMs = hasNotices ? CHECK_EVERY_MS : CHECK_EVERY_MS_WITHOUT_NOTICES
+  }
+
+  async run(): Promise<void> {
+    this.#check()
   }
 }
 

@@ -3,7 +3,7 @@ import type { EngineOptions } from '../../engine.ts'
 import type { Clock, Logger } from '../../environment/index.ts'
 import { PosthornError } from '../../errors.ts'
 import type { PostgresAddress } from './address.ts'
-import { type ChoresParts, Cleaning, Promotions, QueueCleaning } from './chores.ts'
+import { Checks, type ChoresParts, Cleaning, Promotions, QueueCleaning } from './chores.ts'
 import { Losses } from './consumers/losses.ts'
 import { Session } from './consumers/session.ts'
 import { Watch } from './consumers/watch.ts'
@@ -123,7 +123,8 @@ export class Parts implements Core {
     }
     this.#promotions = new Promotions(chores, () => void this.#promotions.run().catch(() => {}))
     this.#queueCleaning = new QueueCleaning(chores)
-    this.#housekeeping = new Housekeeping(clock, logger, [this.#promotions, new Cleaning(chores)])
+    const checks = new Checks(() => this.#checkAll(), this.hasNotices)
+    this.#housekeeping = new Housekeeping(clock, logger, [this.#promotions, new Cleaning(chores), checks])
     this.admin = new PostgresAdmin({
       ...this.#adminParts(),
       applyRetention: () => chores.retention.applyRetention(clock.now()),
@@ -250,6 +251,7 @@ export class Parts implements Core {
       onNotice: (notice) => (notice === OUTBOX_NOTICE ? this.#relay.wake() : this.wakeUps.heard(notice)),
       onGap: () => {
         this.wakes.all()
+        this.#checkAll()
         this.#relay.wake()
       },
     })
@@ -281,6 +283,10 @@ export class Parts implements Core {
   #sessionLost(reason: string): void {
     for (const source of this.sources) source.sessionLost(reason)
     this.wakes.all()
+  }
+
+  #checkAll(): void {
+    for (const source of this.sources) source.check()
   }
 
   #check(subscriptionId: number): void {

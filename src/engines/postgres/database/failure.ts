@@ -18,6 +18,9 @@ const UNREACHABLE = new Set(['53300', '42501', READ_ONLY])
 const ENDED = new Set(['57P01', '57P02', '57P03', '57P05', '25P03'])
 /** Cancelled by a statement timeout; a lock that could not be had; a deadlock. */
 const BUSY = new Set(['57014', '55P03', '40P01'])
+/** A prepared statement that is not there, or is already: whoever prepared it had another connection of the server. */
+const NOT_PREPARED_HERE = new Set(['26000', '42P05'])
+const SAY_SO = 'the server is behind a pooler that gives each transaction another connection: add ?pooling=transaction'
 /** `pg` gives no code for what it notices itself. */
 const CONNECTION_ENDED = /connection terminated|connection error|not queryable|timeout exceeded when trying to connect/i
 const READ_TIMEOUT = /query read timeout/i
@@ -38,7 +41,7 @@ export function isOfNoUse(error: unknown): boolean {
 export function describeFailure(error: unknown, store: string): PosthornError {
   if (error instanceof PosthornError) return error
   const { code = '', message } = error as ServerFailure
-  const problem = message === '' ? code : message
+  const problem = NOT_PREPARED_HERE.has(code) ? SAY_SO : message || code
   const cause = { cause: error }
   if (code === '53100' || code === '53400') return new PosthornError('POSTHORN_STORAGE_FULL', { store }, cause)
   if (BUSY.has(code) || READ_TIMEOUT.test(message)) {

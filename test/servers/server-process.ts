@@ -1,75 +1,88 @@
 /**
- * One run of a Postgres server, from its start until its processes are gone.
+ * One run of a server, from its start until its processes are gone.
  *
- * A `Postmaster` is handed out once it accepts connections. Its end, asked for or not, resolves `exited`. It does not keep
- * this process alive.
+ * A `ServerProcess` is handed out once it accepts connections. Its end, asked for or not, resolves `exited`. It does not
+ * keep this process alive.
  */
 import { type ChildProcessByStdio, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import type { Socket } from 'node:net'
-import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { promisify } from 'node:util'
-import type { PostgresBinaries } from './postgres-binaries.ts'
+import type { PostgresUser } from './postgres-binaries.ts'
 
 const execute = promisify(execFile)
 
-const READY = 'database system is ready to accept connections'
 const LOG_CHARACTERS_MAX = 20_000
 
-export interface PostmasterOptions {
-  readonly binaries: PostgresBinaries
-  readonly data: string
-  readonly settings: Readonly<Record<string, string | number>>
+export interface ServerProgram {
+  readonly path: string
+  readonly parameters: readonly string[]
+  /** Where it runs. */
+  readonly folder: string
+  /** Who runs it; undefined: this process's user. */
+  readonly user: PostgresUser | undefined
+  /** What it writes to its log, on standard error, when it accepts connections. */
+  readonly ready: string
+  /** Ends it in good order. */
+  readonly endedBy: NodeJS.Signals
   /** Called with the process as soon as there is one, and with undefined when it is gone. */
   onProcess(pid: number | undefined): void
 }
 
 /** The server ended before it was ready. */
-export class PostmasterFailed extends Error {
-  override readonly name = 'PostmasterFailed'
+export class ServerFailed extends Error {
+  override readonly name = 'ServerFailed'
   readonly log: string
 
   constructor(log: string) {
-    super(`Postgres did not start:\n${log}`)
+    super(`The server did not start:\n${log}`)
     this.log = log
   }
 }
 
-export class Postmaster {
+export class ServerProcess {
   readonly pid: number
   /** Resolves once all of its processes are gone. */
   readonly exited: Promise<unknown>
   readonly #child: ChildProcessByStdio<null, null, Readable>
 
-  private constructor(child: ChildProcessByStdio<null, null, Readable>, exited: Promise<unknown>) {
+  readonly #endedBy: NodeJS.Signals
+
+  private constructor(
+    child: ChildProcessByStdio<null, null, Readable>,
+    exited: Promise<unknown>,
+    endedBy: NodeJS.Signals,
+  ) {
     this.#child = child
+    this.#endedBy = endedBy
     this.pid = child.pid!
     this.exited = exited
   }
 
-  /** Rejects with `PostmasterFailed`. */
-  static async start(options: PostmasterOptions): Promise<Postmaster> {
-    const child = launch(options)
+  /** Rejects with `ServerFailed`. */
+  static async start(program: ServerProgram): Promise<ServerProcess> {
+    const child = launch(program)
     await once(child, 'spawn')
-    options.onProcess(child.pid)
+    program.onProcess(child.pid)
     // Its pipe closes when the last of its processes has gone.
     const exited = once(child, 'close')
-    const postmaster = new Postmaster(
+    const server = new ServerProcess(
       child,
-      exited.then(() => options.onProcess(undefined)),
+      exited.then(() => program.onProcess(undefined)),
+      program.endedBy,
     )
-    const log = await readyOrEnded(child, exited)
-    if (log !== undefined) throw new PostmasterFailed(log)
-    postmaster.#keepAlive(false)
-    return postmaster
+    const log = await readyOrEnded(program, child, exited)
+    if (log !== undefined) throw new ServerFailed(log)
+    server.#keepAlive(false)
+    return server
   }
 
-  /** Ends the server in good order: open transactions are rolled back, everything is written. */
+  /** Ends the server in good order. */
   async stop(): Promise<void> {
     this.#keepAlive(true)
-    this.#child.kill('SIGINT')
+    this.#child.kill(this.#endedBy)
     await this.exited
   }
 
@@ -99,12 +112,11 @@ export class Postmaster {
   }
 }
 
-function launch(options: PostmasterOptions): ChildProcessByStdio<null, null, Readable> {
-  const { binaries, data, settings } = options
-  const parameters = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
-  return spawn(join(binaries.folder, 'bin/postgres'), ['-D', data, ...parameters], {
-    ...binaries.user,
-    cwd: data,
+function launch(program: ServerProgram): ChildProcessByStdio<null, null, Readable> {
+  const { path, parameters, folder, user } = program
+  return spawn(path, parameters, {
+    ...user,
+    cwd: folder,
     env: { ...process.env, LC_ALL: 'C' },
     // A group of its own keeps Ctrl-C, which the terminal sends to all of a group, away from it.
     detached: process.platform !== 'win32',
@@ -114,6 +126,7 @@ function launch(options: PostmasterOptions): ChildProcessByStdio<null, null, Rea
 
 /** Resolves with the log if the process ended, with undefined if it is ready. The log is read to its end all the while. */
 async function readyOrEnded(
+  program: ServerProgram,
   child: ChildProcessByStdio<null, null, Readable>,
   exited: Promise<unknown>,
 ): Promise<string | undefined> {
@@ -121,7 +134,7 @@ async function readyOrEnded(
   let log = ''
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     log = (log + text).slice(-LOG_CHARACTERS_MAX)
-    if (log.includes(READY)) ready.resolve(undefined)
+    if (log.includes(program.ready)) ready.resolve(undefined)
   })
   return Promise.race([ready.promise, exited.then(() => log)])
 }
