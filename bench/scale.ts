@@ -24,6 +24,9 @@ export interface Scale {
   readonly steppedMessages: number
   /** What goes through the system under a held transaction before anything is measured. */
   readonly churnMessages: number
+  /** What goes through a store whose size is measured. */
+  readonly storageMessages: number
+  readonly outboxTransactions: number
 }
 
 const full: Scale = {
@@ -47,6 +50,8 @@ const full: Scale = {
   transactionalMessages: 50_000,
   steppedMessages: 50_000,
   churnMessages: 1_000_000,
+  storageMessages: 10_000_000,
+  outboxTransactions: 5_000,
 }
 
 const quick: Scale = {
@@ -67,6 +72,8 @@ const quick: Scale = {
   transactionalMessages: 20_000,
   steppedMessages: 20_000,
   churnMessages: 300_000,
+  storageMessages: 500_000,
+  outboxTransactions: 2_000,
 }
 
 const tiny: Scale = {
@@ -90,6 +97,8 @@ const tiny: Scale = {
   transactionalMessages: 100,
   steppedMessages: 100,
   churnMessages: 300,
+  storageMessages: 300,
+  outboxTransactions: 20,
 }
 
 const scales = { full, quick, tiny }

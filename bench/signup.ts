@@ -1,20 +1,25 @@
-import { topic } from 'posthorn'
+import { queue, topic } from 'posthorn'
 import { z } from 'zod'
 
-/** What the benchmark publishes: a sign-up as a user's program would define it, 220 bytes of JSON. */
-export const userSignedUp = topic('user.signed_up', {
-  schema: z.object({
-    userId: z.string(),
-    email: z.email(),
-    name: z.string().min(1),
-    plan: z.enum(['free', 'team', 'business']),
-    locale: z.string(),
-    referrer: z.url(),
-    newsletter: z.boolean(),
-    calledAtUs: z.int(),
-  }),
-  key: (user) => user.userId,
+/** A sign-up as a user's program would define it, 220 bytes of JSON. */
+const user = z.object({
+  userId: z.string(),
+  email: z.email(),
+  name: z.string().min(1),
+  plan: z.enum(['free', 'team', 'business']),
+  locale: z.string(),
+  referrer: z.url(),
+  newsletter: z.boolean(),
+  calledAtUs: z.int(),
 })
+
+export const userSignedUp = topic('user.signed_up', {
+  schema: user,
+  key: ({ userId }) => userId,
+})
+
+/** Jobs, of which nothing is kept once they are done, and whose ids are forgotten soon. */
+export const welcomeMails = queue('welcome-mails', { schema: user, deduplicateFor: '1m' })
 
 /** The sign-up of user `index`, called for now. */
 export function signup(index: number) {

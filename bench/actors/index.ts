@@ -1,9 +1,12 @@
 import { Consumer } from './consumer.ts'
 import { Holder } from './holder.ts'
 import { Ledger } from './ledger.ts'
+import { Orders } from './orders.ts'
+import { PostgresSizes } from './postgres-sizes.ts'
 import { PostgresStorage } from './postgres-storage.ts'
 import { Publisher } from './publisher.ts'
 import { Storage } from './storage.ts'
+import { Traffic } from './traffic.ts'
 
 /** What can be started in a process of its own; their methods are called from the process that measures. */
 export const actorKinds = {
@@ -12,6 +15,9 @@ export const actorKinds = {
   ledger: Ledger,
   storage: Storage,
   postgresStorage: PostgresStorage,
+  postgresSizes: PostgresSizes,
+  orders: Orders,
+  traffic: Traffic,
   holder: Holder,
 }
 

@@ -6,7 +6,9 @@ import { rateLimit } from './flow.ts'
 import { heldTransaction } from './held-transaction.ts'
 import { fanOut, live } from './live.ts'
 import { orderedDrain, orderedDrainManyKeys } from './ordered.ts'
+import { outbox } from './outbox.ts'
 import { publishBulk, publishInFlight, publishInFlight100, publishLoopDelay, publishOne } from './publish.ts'
+import { storage } from './storage.ts'
 
 export { ceiling }
 
@@ -29,4 +31,6 @@ export const scenarios: readonly Scenario[] = [
   rateLimit,
   transactional,
   steps,
+  outbox,
+  storage,
 ]

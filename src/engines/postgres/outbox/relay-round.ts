@@ -45,6 +45,8 @@ export interface RoundOutcome {
   readonly more: boolean
   /** Whether somebody else is the one that relays mostly. */
   readonly leading: boolean
+  /** How many were found. */
+  readonly groups: number
 }
 
 /** Why a group cannot be in the log. */
@@ -93,6 +95,18 @@ export class RelayRound {
     this.#turnName = `posthorn relay ${parts.database.address.schema}`
   }
 
+  /** Whether there is anything to bring, as far as can be seen without having the turn. */
+  async isNeeded(): Promise<boolean> {
+    const found = await this.#parts.database.transaction(async (rows) => {
+      const [, first] = await Promise.all([
+        rows.rows(outbox.plan),
+        rows.rows<CandidateRow>(outbox.candidates, false, 1),
+      ])
+      return first[0]!.outboxId
+    })
+    return found !== null
+  }
+
   /** `fully`: looks at all of the outbox, whatever earlier rounds have seen. */
   async run(fully: boolean): Promise<RoundOutcome> {
     if (!(await this.#begin(fully))) return this.#outcome({ busy: true, more: false })
@@ -107,7 +121,7 @@ export class RelayRound {
   #outcome(state: Pick<RoundOutcome, 'busy' | 'more'>): RoundOutcome {
     const before = this.#looked?.relayedBy
     const leading = !state.busy && (this.#hasRelayed || before === undefined || before === this.#parts.name)
-    return { ...state, leading }
+    return { ...state, leading, groups: this.#looked?.candidates.length ?? 0 }
   }
 
   /** Looks, and carries out what the first transaction can take, which mostly is all. Says whether it had the turn. */

@@ -1,7 +1,8 @@
 /**
  * Brings what was published within transactions of the user's into the log, soon after each has committed. All processes
- * are ready to; one relays at a time, mostly the same, which goes to work as soon as it is woken. The others hold back
- * for a moment, and find out whether it still does.
+ * are ready to; one relays at a time, mostly the same, which goes to work as soon as it is woken, and tries again at once
+ * when it finds somebody else at work. The others hold back for a moment, and find out whether it still does: by a look
+ * at what is left, with which they are in nobody's way.
  *
  * It is idle, or in a round, or waits for a moment. It is woken by notices, which arrive when a transaction commits, by
  * polling, and by `expect` where there will be no notice. A round that fails is tried again with the next of these. What is
@@ -35,24 +36,35 @@ export interface RelayParts {
 
 /** How long those that have not relayed last let somebody else go first. */
 const HOLD_BACK_MS = 50
+/** How soon and how often the one that relays mostly tries again before it leaves that to whom it finds at work. */
+const TRY_AGAIN_MS = 2
+const TRIES_MAX = 25
 const POLL_MS = 1_000
 const POLL_MS_WITHOUT_NOTICES = 100
 /** Of what no notice will tell, an open transaction is expected to end soon at first, and then later and later. */
-const EXPECT_MS_LEAST = 4
+const EXPECT_MS_LEAST = 2
 const EXPECT_MS_MAX = 256
+/** The more a round has found, the longer, in its own time, it is waited before another one, so that more goes together. */
+const REST_SHARE_MAX = 10
 /** Rounds that look at everything, for what no reckoning with transactions explains: a restored dump, a replica. */
 const FULLY_EVERY_MS = 600_000
 const WARNING_MS = 60_000
+const NOTHING_LEFT: RoundOutcome = { busy: false, more: false, leading: false, groups: 0 }
 
 export class Relay {
   readonly #parts: RelayParts
   #leading = true
+  /** Rounds in a row for which somebody else had the turn. */
+  #busyRounds = 0
   #asked = false
   #running: Promise<void> | undefined
   #held: Timer | undefined
   #poll: Timer | undefined
   #expecting: Timer | undefined
   #expectMs = EXPECT_MS_LEAST
+  #expectedAtMs = 0
+  /** Until then nothing is looked for that was not told of. */
+  #restsUntilMs = 0
   #fullyAtMs = Number.NEGATIVE_INFINITY
   #warnedAtMs = Number.NEGATIVE_INFINITY
   #stopped = false
@@ -77,7 +89,11 @@ export class Relay {
   expect(told = false): void {
     if (this.#stopped || (told && this.#parts.hasNotices)) return
     this.#expectMs = EXPECT_MS_LEAST
-    if (!this.#expecting) this.#scheduleExpected()
+    // One that is due before is left as it is, or many publications would put it off for ever.
+    const soonestMs = Math.max(this.#parts.clock.elapsedMs() + EXPECT_MS_LEAST, this.#restsUntilMs)
+    if (this.#expecting && this.#expectedAtMs <= soonestMs) return
+    this.#expecting?.cancel()
+    this.#scheduleExpected()
   }
 
   /** Relays what there is, and what waited for a topic that is there now. Rejects when that failed. */
@@ -125,14 +141,19 @@ export class Relay {
     const { clock } = this.#parts
     const fully = clock.now() >= this.#fullyAtMs
     const round = new RelayRound({ ...this.#parts, waits: !clock.real, onCarried: (carried) => this.#note(carried) })
+    if (clock.real && !fully && !this.#leading && !(await round.isNeeded())) return NOTHING_LEFT
+    const startedAtMs = clock.elapsedMs()
     const outcome = await round.run(fully)
+    const tookMs = clock.elapsedMs() - startedAtMs
+    this.#restsUntilMs = startedAtMs + tookMs * (1 + Math.min(outcome.groups, REST_SHARE_MAX))
     if (fully && !outcome.busy && !outcome.more) this.#fullyAtMs = clock.now() + FULLY_EVERY_MS
-    this.#leading = outcome.leading
+    this.#busyRounds = outcome.busy ? this.#busyRounds + 1 : 0
+    this.#leading = outcome.busy ? this.#leading && this.#busyRounds < TRIES_MAX : outcome.leading
     return outcome
   }
 
   #holdBack(): void {
-    this.#held ??= this.#parts.clock.setTimer(HOLD_BACK_MS, () => {
+    this.#held ??= this.#parts.clock.setTimer(this.#leading ? TRY_AGAIN_MS : HOLD_BACK_MS, () => {
       this.#held = undefined
       this.#go()
     })
@@ -147,9 +168,13 @@ export class Relay {
   }
 
   #scheduleExpected(): void {
-    this.#expecting = this.#parts.clock.setTimer(this.#expectMs, () => {
+    const { clock } = this.#parts
+    const nowMs = clock.elapsedMs()
+    this.#expectedAtMs = Math.max(nowMs + this.#expectMs, this.#restsUntilMs)
+    this.#expecting = clock.setTimer(this.#expectedAtMs - nowMs, () => {
       this.#expecting = undefined
-      this.wake()
+      // Nobody else is told of it, so it is for this process to look.
+      this.#go()
       this.#expectMs *= 2
       if (this.#expectMs <= EXPECT_MS_MAX) this.#scheduleExpected()
     })

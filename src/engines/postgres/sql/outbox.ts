@@ -62,8 +62,11 @@ export const outbox = statements('outbox', {
   // Some time after it, what was cancelled has ended.
   cancel: 'SELECT pg_cancel_backend($1), pg_sleep(0.01)',
 
-  // The turn to relay, until the end of the transaction. The planner takes the outbox to be as large as the space that
-  // its dead rows take up, and would rather read all of it than find the few rows by the index.
+  // For the transaction. The planner takes the outbox to be as large as the space that its dead rows take up, and would
+  // rather read all of it than find the few rows by the index.
+  plan: `SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)`,
+
+  // The turn to relay, until the end of the transaction, and the plan.
   tryTurn: `
     SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0)) AS mine,
            set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)`,
