@@ -11,6 +11,7 @@ import type { Core } from './core.ts'
 import { Database } from './database/database.ts'
 import { Listener } from './database/listener.ts'
 import { migrate } from './database/migrate.ts'
+import { SCHEMA_NOTICE, SchemaWatch } from './database/schema-watch.ts'
 import { Granting } from './delivery/granting.ts'
 import { Turns } from './delivery/turns.ts'
 import { Wakes } from './delivery/wakes.ts'
@@ -66,12 +67,15 @@ export class Parts implements Core {
   readonly wakeUps: WakeUps
   readonly admin: PostgresAdmin
   #isClosed = false
+  /** The tables are those of a newer version. */
+  #outdated: PosthornError | undefined
   readonly #watch: Watch
   readonly #listener: Listener | undefined
   readonly #relay: Relay
   readonly #promotions: Promotions
   readonly #queueCleaning: QueueCleaning
   readonly #housekeeping: Housekeeping
+  readonly #schemaWatch: SchemaWatch
   #outbox: Outbox | undefined
 
   private constructor(database: Database, { environment, leaseMs }: EngineOptions) {
@@ -123,8 +127,14 @@ export class Parts implements Core {
     }
     this.#promotions = new Promotions(chores, () => void this.#promotions.run().catch(() => {}))
     this.#queueCleaning = new QueueCleaning(chores)
+    this.#schemaWatch = new SchemaWatch(database, (error) => this.#retire(error))
     const checks = new Checks(() => this.#checkAll(), this.hasNotices)
-    this.#housekeeping = new Housekeeping(clock, logger, [this.#promotions, new Cleaning(chores), checks])
+    this.#housekeeping = new Housekeeping(clock, logger, [
+      this.#schemaWatch,
+      this.#promotions,
+      new Cleaning(chores),
+      checks,
+    ])
     this.admin = new PostgresAdmin({
       ...this.#adminParts(),
       applyRetention: () => chores.retention.applyRetention(clock.now()),
@@ -150,6 +160,7 @@ export class Parts implements Core {
 
   requireOpen(operation: string): void {
     if (this.#isClosed) throw new PosthornError('POSTHORN_CLOSED', { operation })
+    if (this.#outdated) throw this.#outdated
   }
 
   /** Nothing new is taken. */
@@ -248,7 +259,7 @@ export class Parts implements Core {
     return new Listener({
       database: this.database,
       clock: this.clock,
-      onNotice: (notice) => (notice === OUTBOX_NOTICE ? this.#relay.wake() : this.wakeUps.heard(notice)),
+      onNotice: (notice) => this.#hear(notice),
       onGap: () => {
         this.wakes.all()
         this.#checkAll()
@@ -282,6 +293,27 @@ export class Parts implements Core {
 
   #sessionLost(reason: string): void {
     for (const source of this.sources) source.sessionLost(reason)
+    this.wakes.all()
+  }
+
+  #hear(notice: string): void {
+    if (notice === OUTBOX_NOTICE) this.#relay.wake()
+    else if (notice === SCHEMA_NOTICE) void this.#schemaWatch.run().catch(() => {})
+    else this.wakeUps.heard(notice)
+  }
+
+  /** Does nothing any more to tables that others understand better. What is held comes back to these after the lease. */
+  #retire(error: PosthornError): void {
+    if (this.#outdated || this.#isClosed) return
+    this.#outdated = error
+    this.logger.error(`${error.message} Nothing is published or consumed until then.`, { code: error.code })
+    this.database.refuse(error)
+    this.transactions.close()
+    void this.session.kill()
+    for (const source of this.sources) source.sessionLost('a newer version of Posthorn has changed the tables')
+    void this.#relay.stop()
+    void this.#queueCleaning.stop()
+    void this.#stopLooking()
     this.wakes.all()
   }
 

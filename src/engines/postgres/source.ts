@@ -24,6 +24,9 @@ import { type SourceKey, SourceTurns } from './source-turns.ts'
 const LOOK_EVERY_MS = 1_000
 const LOOK_EVERY_MS_WITHOUT_NOTICES = 100
 
+/** The subscription was deleted, or its tables are those of a newer version: there is nothing left to settle here. */
+const NOTHING_HELD: ReadonlySet<string> = new Set(['POSTHORN_SUBSCRIPTION_NOT_FOUND', 'POSTHORN_SCHEMA_TOO_NEW'])
+
 interface Looked {
   readonly grants: readonly Grant[]
   readonly damaged: readonly Error[]
@@ -82,7 +85,7 @@ export class PostgresSource implements Source {
       return fenced.filter((lease) => !uncertain.includes(lease))
     } catch (error) {
       const { code } = error as PosthornError
-      if (code === 'POSTHORN_SUBSCRIPTION_NOT_FOUND') return settlements.map(({ lease }) => lease)
+      if (code !== undefined && NOTHING_HELD.has(code)) return settlements.map(({ lease }) => lease)
       if (code === 'POSTHORN_OUTCOME_UNKNOWN') {
         for (const { lease } of settlements) if (this.#turns.leases.has(lease)) this.#turns.uncertain.add(lease)
       }
@@ -146,7 +149,7 @@ export class PostgresSource implements Source {
       await this.#core.admissions.release(this.key.subscriptionId, this.#turns.name)
       await this.#core.breakers.report(this.key.subscriptionId, this.#turns.name, undefined)
     } catch (error) {
-      if ((error as PosthornError).code !== 'POSTHORN_SUBSCRIPTION_NOT_FOUND') throw error
+      if (!NOTHING_HELD.has((error as PosthornError).code)) throw error
     }
     this.#core.changed(this.key)
   }

@@ -113,7 +113,7 @@ describe('the schema of a Postgres store', { skip: await whyNoPostgres() }, () =
       `INSERT INTO @.topics (topic, kind, partitions, deduplication_window_ms, max_age_ms, drop_unread)
        VALUES ('topic', 'topic', 1, 0, 0, false)`,
     )
-    await migrate(database, { migrations: NEWEST })
+    await migrate(database, { migrations: NEWEST, noticeSeconds: 0 })
     assert.deepEqual(await versionOf(database), { version: 3, compatible_from: 2 })
     assert.equal((await query(database, 'SELECT FROM @.topics')).length, 1)
   })
@@ -123,7 +123,7 @@ describe('the schema of a Postgres store', { skip: await whyNoPostgres() }, () =
     await migrate(database, { migrations: NEWER })
     await migrate(database)
     assert.equal(await hasNote(database), true)
-    await migrate(database, { migrations: NEWEST })
+    await migrate(database, { migrations: NEWEST, noticeSeconds: 0 })
     await assert.rejects(migrate(database), (error) => {
       assert.ok(error instanceof PosthornError)
       assert.equal(error.code, 'POSTHORN_SCHEMA_TOO_NEW')

@@ -38,6 +38,7 @@ export class Database implements Queryable {
   readonly #pool: pg.Pool
   readonly #opened = new Set<pg.Client>()
   readonly #configs = new Map<Statement, pg.QueryConfig>()
+  #refusal: PosthornError | undefined
 
   constructor(address: PostgresAddress) {
     this.address = address
@@ -105,6 +106,11 @@ export class Database implements Queryable {
     return new pg.Client({ ...config, query_timeout: answerMsMax, connectionTimeoutMillis: connectMsMax })
   }
 
+  /** Nothing is sent any more: all that is asked for rejects with this error. What is on its way may still be carried out. */
+  refuse(error: PosthornError): void {
+    this.#refusal = error
+  }
+
   /** SQL with the schema's name filled in. */
   resolve(text: string): string {
     return text.replaceAll('@.', `"${this.address.schema}".`)
@@ -121,6 +127,7 @@ export class Database implements Queryable {
   }
 
   async #withClient<Value>(use: (client: pg.PoolClient) => Promise<Value>): Promise<Value> {
+    if (this.#refusal) throw this.#refusal
     const client = await this.#pool.connect().catch((error: unknown) => this.#reject(error))
     let failure: unknown
     // Without a listener the failure of a connection would end the process.

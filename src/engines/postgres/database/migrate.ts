@@ -5,6 +5,9 @@
  * lock on a table soon gives up and is tried again a little later, so that nobody else has to queue behind it. A process
  * that dies leaves the steps that were finished.
  *
+ * A step with which running processes of older versions cannot work is announced some seconds before it is taken, by
+ * what the tables say of who may use them: these processes stop, and none of them starts any more.
+ *
  * A role that may not create anything can use tables that are there already: then nothing but the version is read. A
  * process of an older version works with newer tables as far as these say that they are compatible with it.
  */
@@ -14,12 +17,16 @@ import * as sql from '../sql/migrations.ts'
 import type { Database } from './database.ts'
 import { describeFailure } from './failure.ts'
 import { endClient } from './goodbye.ts'
+import { channelOf } from './listener.ts'
+import { SCHEMA_NOTICE } from './schema-watch.ts'
 
 export interface MigrateOptions {
   readonly migrations?: readonly sql.Migration[]
   /** How long a step may wait for a lock on a table, and keep others waiting behind it. */
   readonly lockMsMax?: number
   readonly triesMax?: number
+  /** How long before a step those are told who cannot work with what it leads to. */
+  readonly noticeSeconds?: number
 }
 
 interface Version {
@@ -32,6 +39,8 @@ type Query = <Row extends pg.QueryResultRow>(text: string, values?: readonly unk
 const LOCK_MS_MAX = 2_000
 const TRIES_MAX = 60
 const PAUSE_SECONDS = 0.5
+/** They are told at once, and look each second besides. */
+const NOTICE_SECONDS = 5
 const LOCK_NOT_AVAILABLE = '55P03'
 const NOTHING: Version = { version: 0, compatibleFrom: 0 }
 
@@ -59,9 +68,11 @@ class Migrating {
   readonly #migrations: readonly sql.Migration[]
   readonly #lockMsMax: number
   readonly #triesMax: number
+  readonly #noticeSeconds: number
 
   constructor(database: Database, client: pg.Client, options: MigrateOptions) {
     const { migrations = sql.MIGRATIONS, lockMsMax = LOCK_MS_MAX, triesMax = TRIES_MAX } = options
+    this.#noticeSeconds = options.noticeSeconds ?? NOTICE_SECONDS
     this.#database = database
     this.#migrations = migrations
     this.#lockMsMax = lockMsMax
@@ -71,7 +82,10 @@ class Migrating {
   }
 
   async run(): Promise<void> {
-    for (let tries = 1; !this.#isDone(await this.#readVersion()); ) {
+    for (let tries = 1; ; ) {
+      const found = await this.#readVersion()
+      if (this.#isDone(found)) return
+      if (this.#turnsAway(found)) await this.#announce()
       const isTaken = await this.#tryStep()
       if (isTaken) tries = 1
       else if (tries++ >= this.#triesMax) this.#refuseBusy()
@@ -81,29 +95,60 @@ class Migrating {
 
   /** Returns whether it could be taken; it could not be, if somebody holds a lock on a table. */
   async #tryStep(): Promise<boolean> {
+    try {
+      // What comes after a step of somebody else's may have to be announced.
+      await this.#locked(async (found) => {
+        const isAnnounced = !this.#turnsAway(found) || found.compatibleFrom > found.version
+        if (isAnnounced) await this.#step(found.version)
+      })
+      return true
+    } catch (error) {
+      if ((error as { code?: string }).code === LOCK_NOT_AVAILABLE) return false
+      throw error
+    }
+  }
+
+  /** One process at a time, in a transaction, unless there is nothing left to do. */
+  async #locked(work: (found: Version) => Promise<void>): Promise<void> {
     // Whoever waited for another's step has to see what that one did.
     await this.#query('BEGIN ISOLATION LEVEL READ COMMITTED')
     try {
       await this.#query(sql.LIFT_LIMITS)
       await this.#query(sql.LOCK_MIGRATIONS)
       await this.#query(sql.LIMIT_LOCK_WAIT, [`${this.#lockMsMax}ms`])
-      // Others may have taken it while this one waited.
       const found = await this.#readVersion()
-      if (!this.#isDone(found)) await this.#step(found.version)
+      if (!this.#isDone(found)) await work(found)
       await this.#query('COMMIT')
-      return true
     } catch (error) {
       await this.#query('ROLLBACK').catch(() => {})
-      if ((error as { code?: string }).code === LOCK_NOT_AVAILABLE) return false
       throw error
     }
+  }
+
+  /** Whether the next step is one with which processes that use the tables now cannot work. */
+  #turnsAway({ version }: Version): boolean {
+    return version > 0 && this.#migrations[version]!.compatibleFrom > version
+  }
+
+  /** Tells them, and gives them time. Whoever finds it announced waits as well: it may have been just now. */
+  async #announce(): Promise<void> {
+    await this.#locked(async ({ version, compatibleFrom }) => {
+      const least = this.#migrations[version]!.compatibleFrom
+      if (this.#turnsAway({ version, compatibleFrom }) && compatibleFrom < least) await this.#write(version, least)
+    })
+    await this.#query(sql.PAUSE, [this.#noticeSeconds])
   }
 
   async #step(version: number): Promise<void> {
     const { text, compatibleFrom } = this.#migrations[version]!
     if (version === 0) await this.#createVersion()
     await this.#query(text)
-    await this.#query(sql.WRITE_VERSION, [version + 1, compatibleFrom])
+    await this.#write(version + 1, compatibleFrom)
+  }
+
+  async #write(version: number, compatibleFrom: number): Promise<void> {
+    const channel = channelOf(this.#database.address.schema)
+    await this.#query(sql.WRITE_VERSION, [version, compatibleFrom, channel, SCHEMA_NOTICE])
   }
 
   async #createVersion(): Promise<void> {
@@ -127,7 +172,7 @@ class Migrating {
   #isDone({ version, compatibleFrom }: Version): boolean {
     const known = this.#migrations.length
     if (compatibleFrom <= known) return version >= known
-    const details = { store: this.#database.address.label, found: version, known }
+    const details = { store: this.#database.address.label, found: Math.max(version, compatibleFrom), known }
     throw new PosthornError('POSTHORN_SCHEMA_TOO_NEW', details)
   }
 

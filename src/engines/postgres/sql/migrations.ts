@@ -1,3 +1,4 @@
+import { statements } from '../database/statement.ts'
 import { CREATE_TABLES } from './schema.ts'
 import { SET_VACUUMING } from './vacuuming.ts'
 import { CREATE_VIEWS } from './views.ts'
@@ -8,7 +9,9 @@ import { CREATE_VIEWS } from './views.ts'
  * long for a lock, nor hold one: no table is rewritten, and no index built on one that may be large.
  *
  * While a deployment is rolled out, processes of the version before go on working. So a step adds what they can do without
- * noticing, and what they use is taken away by a later version's step.
+ * noticing, and what they use is taken away by a later version's step. Where that cannot be, older processes are told
+ * to stop before the step is taken. One that hangs may not have heard it: such a step renames what the older ones write to,
+ * so that their statements fail.
  */
 export interface Migration {
   readonly text: string
@@ -28,6 +31,7 @@ SELECT EXISTS (
    WHERE relname = 'schema_version' AND nspname = $1
 ) AS found`
 export const READ_VERSION = `SELECT version, compatible_from AS "compatibleFrom" FROM @.schema_version`
+export const schema = statements('schema', { version: READ_VERSION })
 
 export const FIND_SCHEMA = 'SELECT FROM pg_namespace WHERE nspname = $1'
 export const CREATE_SCHEMA = 'CREATE SCHEMA $schema'
@@ -41,7 +45,9 @@ CREATE TABLE @.schema_version (
 );
 INSERT INTO @.schema_version VALUES (0, 0)`
 
-export const WRITE_VERSION = 'UPDATE @.schema_version SET version = $1, compatible_from = $2'
+export const WRITE_VERSION = `
+WITH told AS (SELECT pg_notify($3, $4))
+UPDATE @.schema_version SET version = $1, compatible_from = $2 FROM told`
 
 /** One process migrates at a time; the lock ends with the transaction. */
 export const LOCK_MIGRATIONS = `SELECT pg_advisory_xact_lock(hashtextextended('posthorn migrations of @.', 0))`
