@@ -49,6 +49,40 @@ describe("in the user's transaction", { concurrency: 2, skip: await whyNoPostgre
     await eventually(async () => assert.deepEqual(await stage.logged(), ['first', 'second']))
   })
 
+  for (const [what, next] of [
+    ['ended', 'SELECT'],
+    ['followed by another one on the same connection', 'BEGIN'],
+  ] as const) {
+    test(`a transaction that is ${what} while a publish looks at the backlog gets nothing`, async (context) => {
+      const stage = await OutboxStage.make(context)
+      await stage.topics.ensure({ ...topicConfig, topic: 'limited', maxBacklog: 10 })
+      const user = await stage.user()
+      await user.query('BEGIN')
+      await stage.appendIn(user, ['before'])
+      const query = user.query.bind(user) as (...values: unknown[]) => Promise<unknown>
+      const intercept = context.mock.method(user, 'query', async (...values: unknown[]) => {
+        const answer = await query(...values)
+        intercept.mock.restore()
+        await query('ROLLBACK')
+        await query(next)
+        return answer
+      })
+      await assert.rejects(stage.appendIn(user, ['phantom'], { topic: 'limited' }), REFUSED)
+      await user.query('COMMIT')
+      assert.deepEqual(await stage.query('SELECT * FROM @.outbox'), [])
+    })
+  }
+
+  test('a publish after a roll-back that is not awaited stores nothing', async (context) => {
+    const stage = await OutboxStage.make(context)
+    const user = await stage.user()
+    await user.query('BEGIN')
+    await stage.appendIn(user, ['undone'])
+    const [, refused] = await Promise.allSettled([user.query('ROLLBACK'), stage.appendIn(user, ['phantom'])])
+    assertCode((refused as PromiseRejectedResult).reason, 'POSTHORN_INVALID_TRANSACTION')
+    assert.deepEqual(await stage.query('SELECT * FROM @.outbox'), [])
+  })
+
   test('calls side by side in one transaction are all stored, in their order', async (context) => {
     const stage = await OutboxStage.make(context)
     const user = await stage.user()

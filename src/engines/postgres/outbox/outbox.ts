@@ -51,6 +51,8 @@ interface Answer {
   readonly stored: boolean
   /** How many notices will be sent. */
   readonly told: number
+  /** Of a transaction into which nothing was inserted. */
+  readonly marked: string | null
 }
 
 interface Mark {
@@ -59,7 +61,10 @@ interface Mark {
 }
 
 interface Attempt {
+  /** A transaction is surely open when the next statement is carried out. */
   inside: boolean
+  /** Of the transaction in which it began: what comes after must find itself in the same one. */
+  mark: string
   backlogChecked: boolean
   marks: number
 }
@@ -99,13 +104,19 @@ export class Outbox {
     const messages = new DistinctMessages(group.messages)
     const status = connection.transactionStatus()
     if (status === 'failed') throw invalidTransaction(FAILED_BEFORE)
-    const attempt = { inside: status === 'open', backlogChecked: false, marks: 0 }
+    const inside = status === 'open' && connection.isReady()
+    const attempt: Attempt = { inside, mark: '', backlogChecked: false, marks: 0 }
     if (!connection.lent && !this.#known.has(transaction)) {
       await this.#mark(connection, attempt)
       this.#known.add(transaction)
     }
+    // What is on its way may be the end of the transaction. Both are sent now, as it may also come after them.
+    const marking = status === 'open' && !inside && attempt.marks === 0 ? this.#mark(connection, attempt) : undefined
+    marking?.catch(() => {})
     while (messages.hasNew) {
       const answer = await this.#insert(connection, { ...group, messages: messages.new }, messages.hashes, attempt)
+      await marking
+      attempt.mark ||= answer.marked ?? ''
       if (answer.stored) {
         this.#parts.onAppended(answer.told > 0)
         break
@@ -125,6 +136,8 @@ export class Outbox {
     attempt: Attempt,
   ): Promise<PosthornError | undefined> {
     if (!answer.inside) {
+      if (attempt.mark !== '' && attempt.marks === 0)
+        throw invalidTransaction('its transaction ended before the message was part of it')
       await this.#mark(connection, attempt)
       return undefined
     }
@@ -148,13 +161,14 @@ export class Outbox {
     const { label, schema } = this.#parts.database.address
     const mark = await this.#ask<Mark>(connection, this.#texts.mark, [`"${schema}".outbox`])
     if (mark.outbox === null) throw invalidTransaction(`${OTHER_DATABASE} ${label}`)
+    attempt.mark = mark.marked
   }
 
   #insert(
     connection: UserConnection,
     group: AppendGroup,
     hashes: readonly string[],
-    { inside, backlogChecked }: Attempt,
+    { inside, mark, backlogChecked }: Attempt,
   ): Promise<Answer> {
     const { schema } = this.#parts.database.address
     return this.#ask<Answer>(connection, this.#texts.insert, [
@@ -167,6 +181,7 @@ export class Outbox {
       String(this.#parts.clock.now()),
       this.#tells() ? channelOf(schema) : '',
       OUTBOX_NOTICE,
+      mark,
     ])
   }
 

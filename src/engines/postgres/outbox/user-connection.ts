@@ -12,6 +12,8 @@ export interface UserConnection {
   readonly lent: boolean
   /** Whether a transaction is open on it, where that is known without a question to the server. */
   transactionStatus(): 'open' | 'failed' | 'unknown'
+  /** Whether nothing is on its way to the server, as far as that is known: the status is that of what is sent next. */
+  isReady(): boolean
   /** Sends the statement before it returns. Resolves with the rows. */
   query(text: string, values: readonly Parameter[]): Promise<readonly unknown[]>
 }
@@ -46,6 +48,7 @@ export function connectionOf(transaction: unknown): UserConnection {
   return {
     lent: isLent(transaction),
     transactionStatus: () => statusOf(transaction),
+    isReady: () => Reflect.get(transaction, 'readyForQuery') === true,
     query: async (text, values) => rowsOf(await send(transaction, text, values)),
   }
 }

@@ -12,7 +12,8 @@ export const publishing = statements('publishing', {
              'outbox', to_regclass($1::text)::text)::text AS answer`,
 
   // $1 topic, $2 group, $3 hashes of the ids that publishers gave (JSON), $4 installation, $5 whether a transaction is
-  // known to be open, $6 whether the backlog was looked at, $7 now, $8 channel or nothing, $9 what is said there.
+  // known to be open, $6 whether the backlog was looked at, $7 now, $8 channel or nothing, $9 what is said there, $10 the
+  // mark that must be that of the transaction, if there is one. What does not insert leaves a mark.
   insert: `
     WITH place AS (
       SELECT topic_id, max_backlog FROM @.topics WHERE topic = $1::text
@@ -26,8 +27,9 @@ export const publishing = statements('publishing', {
           OR EXISTS (SELECT FROM @.outbox_ids
                       WHERE outbox_ids.id_hash = hashes.id_hash AND outbox_ids.topic = $1::text)
     ), checks AS (
-      SELECT $5::boolean OR coalesce(
-               current_setting('posthorn.transaction', true) = pg_current_xact_id_if_assigned()::text, false) AS inside,
+      SELECT CASE WHEN $10::text <> '' THEN coalesce(current_setting('posthorn.transaction', true) = $10::text, false)
+                  ELSE $5::boolean OR coalesce(current_setting('posthorn.transaction', true)
+                                               = pg_current_xact_id_if_assigned()::text, false) END AS inside,
              (SELECT installation_id || '/' || d.oid FROM @.installation, pg_database d
                WHERE d.datname = current_database()) = $4::text AS ours,
              EXISTS (SELECT FROM place) AS topic,
@@ -45,7 +47,9 @@ export const publishing = statements('publishing', {
       SELECT pg_notify($8::text, $9::text) FROM stored WHERE $8::text <> ''
     )
     SELECT json_build_object('inside', inside, 'ours', ours, 'topic', topic, 'limited', limited, 'known', known,
-                             'stored', EXISTS (SELECT FROM stored), 'told', (SELECT count(*) FROM told))::text AS answer
+                             'stored', EXISTS (SELECT FROM stored), 'told', (SELECT count(*) FROM told),
+                             'marked', CASE WHEN inside AND NOT EXISTS (SELECT FROM stored) THEN
+                                 set_config('posthorn.transaction', pg_current_xact_id()::text, true) END)::text AS answer
       FROM checks`,
 })
 
