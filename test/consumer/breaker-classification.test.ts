@@ -176,6 +176,7 @@ describe('an outage of a real client', () => {
 describe('Retry-After', () => {
   const cases: readonly (readonly [string, unknown, number])[] = [
     ['seconds as a property', { retryAfter: 12 }, 12_000],
+    ['a fraction of a second', { retryAfter: 0.5294 }, 530],
     ['a header', { headers: { 'retry-after': '90' } }, 90_000],
     ['a header of Headers', { headers: new Headers({ 'Retry-After': '2' }) }, 2_000],
     ['a date', { headers: { 'retry-after': 'Mon, 23 Nov 2026 12:00:30 GMT' } }, 30_000],

@@ -6,14 +6,14 @@ import { errorsIn } from './is-outage.ts'
 const RETRY_AFTER_MS_MAX = 3_600_000
 
 /**
- * How long, in milliseconds from `nowMs` on, the downstream asked to be left alone: a thrown RetryAfter's delay, or what
+ * How long, in whole milliseconds from `nowMs` on, the downstream asked to be left alone: a thrown RetryAfter's delay, or what
  * the error, a cause of it, or its response has as `retryAfter` (seconds) or as the header Retry-After (seconds or a
  * date). 0 when there is nothing of the kind; an hour at most.
  */
 export function retryAfterMs(error: unknown, nowMs: number): number {
   const asked = errorsIn(error).flatMap((one) => [one, propertyOf(one, 'response')])
   const longestMs = asked.reduce<number>((longest, one) => Math.max(longest, askedBy(one, nowMs)), 0)
-  return Math.min(longestMs, RETRY_AFTER_MS_MAX)
+  return Math.min(Math.ceil(longestMs), RETRY_AFTER_MS_MAX)
 }
 
 function askedBy(holder: unknown, nowMs: number): number {

@@ -9,7 +9,10 @@ import { turns } from '../../../src/engines/postgres/sql/turns.ts'
 import { whyNoPostgres } from '../../servers/shared-postgres.ts'
 import { newStore, openDatabase, query } from './space.ts'
 
-const SETTINGS = ['plan_cache_mode', 'enable_seqscan', 'enable_hashjoin', 'enable_mergejoin', 'jit']
+const SETTINGS = [
+  ...['plan_cache_mode', 'enable_seqscan', 'enable_hashjoin', 'enable_mergejoin'],
+  ...['jit', 'idle_in_transaction_session_timeout', 'lock_timeout', 'role', 'search_path'],
+]
 
 /** Ways of going through all that there is for the few rows that are wanted. */
 const READS_EVERYTHING = /Seq Scan|Hash Join|Merge Join/
@@ -56,7 +59,7 @@ describe('the plans of the engine in Postgres', { skip: await whyNoPostgres(), c
     url.searchParams.set('connections', '2')
     url.searchParams.set('options', '-c enable_hashjoin=off')
     const database = openDatabase(context, url.href)
-    const own = ['force_generic_plan', 'off', 'off', 'off', 'off']
+    const own = ['force_generic_plan', 'off', 'off', 'off', 'off', '5s', '20s', 'none', '"$user", public']
     const [before, lent] = await database.transaction(async (_rows, client) => {
       const before = await settingsOf(client)
       database.lend(client)
@@ -64,6 +67,32 @@ describe('the plans of the engine in Postgres', { skip: await whyNoPostgres(), c
     })
     assert.deepEqual(before, own)
     assert.deepEqual(lent!.slice(0, 4), ['auto', 'on', 'off', 'on'])
+    assert.deepEqual(lent!.slice(5, 7), ['0', '0'])
     assert.deepEqual(await database.transaction((_rows, client) => settingsOf(client)), own)
   })
+
+  for (const [where, pooling, own] of [
+    ['', 'session', 'force_generic_plan'],
+    [', behind a pooler, too', 'transaction', 'auto'],
+  ] as const) {
+    test(`are the engine's again after the user has set anything${where}`, async (context) => {
+      const url = new URL(await newStore(context))
+      url.searchParams.set('connections', '2')
+      url.searchParams.set('pooling', pooling)
+      const database = openDatabase(context, url.href)
+      const ofEngine = [own, '5s', '20s', 'none', '"$user", public']
+      const chosen = async (client: pg.ClientBase) => {
+        const [plan, , , , , ...others] = await settingsOf(client)
+        return [plan, ...others]
+      }
+      const after = await database.transaction(async (_rows, client) => {
+        database.lend(client)
+        await client.query(`SET search_path = nowhere; SET lock_timeout = '1ms'; SET LOCAL ROLE pg_monitor`)
+        database.takeBack(client)
+        return chosen(client)
+      })
+      assert.deepEqual(after, ofEngine)
+      assert.deepEqual(await database.transaction((_rows, client) => chosen(client)), ofEngine)
+    })
+  }
 })

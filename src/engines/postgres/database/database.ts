@@ -12,7 +12,7 @@ import { PosthornError } from '../../../errors.ts'
 import type { PostgresAddress } from '../address.ts'
 import { describeFailure, isConnectionFailure, isOfNoUse } from './failure.ts'
 import { dropUnlessEnded } from './goodbye.ts'
-import { ENGINE_PLANNING, USER_PLANNING } from './planning.ts'
+import { ENGINE_PLANNING, pooledPhrases, sessionPhrases } from './planning.ts'
 import type { Queryable, Statement } from './statement.ts'
 
 const CONNECT_MS_MAX = 10_000
@@ -25,8 +25,6 @@ const INT8 = 20
 const TRY_AGAIN = new Set(['40001', '40P01'])
 const TRIES_MAX = 3
 
-const BEGIN = 'BEGIN ISOLATION LEVEL READ COMMITTED'
-
 /** Offsets, times and ids are far below the limit up to which numbers are exact. */
 const types: pg.CustomTypesConfig = {
   getTypeParser: (oid: number, format?: 'text' | 'binary') =>
@@ -38,10 +36,12 @@ export class Database implements Queryable {
   readonly #pool: pg.Pool
   readonly #opened = new Set<pg.Client>()
   readonly #configs = new Map<Statement, pg.QueryConfig>()
+  readonly #phrases: typeof sessionPhrases
   #refusal: PosthornError | undefined
 
   constructor(address: PostgresAddress) {
     this.address = address
+    this.#phrases = address.transactionPooling ? pooledPhrases : sessionPhrases
     this.#pool = new pg.Pool({ ...clientConfig(address), max: address.connectionsMax, idleTimeoutMillis: KEPT_IDLE_MS })
     // A connection that fails while nobody uses it has left the pool already.
     this.#pool.on('error', () => {})
@@ -96,7 +96,12 @@ export class Database implements Queryable {
 
   /** From here on, until its transaction ends, statements of the user's are sent over the connection. */
   lend(client: Pick<pg.ClientBase, 'query'>): void {
-    if (!this.address.transactionPooling) client.query(USER_PLANNING).catch(() => {})
+    client.query(this.#phrases.lend).catch(() => {})
+  }
+
+  /** From here on, they are the engine's again, whatever the user has set. */
+  takeBack(client: Pick<pg.ClientBase, 'query'>): void {
+    client.query(this.#phrases.takeBack).catch(() => {})
   }
 
   /** A connection of its own, which is not part of the pool. `answerMsMax`: how long it waits for an answer; 0: for ever. */
@@ -151,7 +156,7 @@ export class Database implements Queryable {
     work: (rows: Queryable, client: pg.ClientBase) => Promise<Value>,
   ): Promise<Value> {
     // Not awaited: should it fail, so does what follows it.
-    client.query(BEGIN).catch(() => {})
+    client.query(this.#phrases.begin).catch(() => {})
     let value: Value
     try {
       value = await work(this.#ofPool(client), client)

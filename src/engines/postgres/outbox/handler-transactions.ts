@@ -99,7 +99,7 @@ export class HandlerTransactions {
         await rows.rows(publishing.mark, 'outbox')
         refusal = await this.#runHandler(client, task)
         if (refusal) throw new RolledBack()
-        const settled = await this.#settle(rows, task, effects)
+        const settled = await this.#settle(rows, client, task, effects)
         if (settled) return settled
         refusal = 'fenced'
         throw new RolledBack()
@@ -138,14 +138,15 @@ export class HandlerTransactions {
   /** Nothing if the lease was lost. */
   async #settle(
     rows: Queryable,
+    client: Client,
     { key, source, lease, offset }: Task,
     effects: (() => void)[],
   ): Promise<Settled | undefined> {
     const { turns, settling } = this.#parts
-    const [inside, opened] = await Promise.all([
-      rows.rows<{ inside: boolean }>(outbox.inside),
-      turns.open(rows, [key.subscriptionId], effects),
-    ])
+    const asked = rows.rows<{ inside: boolean }>(outbox.inside)
+    // Not before the question: the answer is in a setting.
+    this.#parts.database.takeBack(client)
+    const [inside, opened] = await Promise.all([asked, turns.open(rows, [key.subscriptionId], effects)])
     if (!inside[0]!.inside) throw ended()
     const turn = opened.get(key.subscriptionId)
     const held = turn?.state.heldBy(source, lease)
