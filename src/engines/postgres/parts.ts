@@ -85,7 +85,10 @@ export class Parts implements Core {
     this.database = database
     this.hasNotices = !database.address.transactionPooling
     this.wakes = new Wakes(clock)
-    this.turns = new Turns(database, clock)
+    this.turns = new Turns(database, clock, () => {
+      this.batches.forgetAll()
+      this.log.forgetAll()
+    })
     this.settling = new Settling(this)
     this.granting = new Granting(this)
     this.topics = new Topics(this)

@@ -1,9 +1,11 @@
 /** A server that is killed, and runs again. */
 import assert from 'node:assert/strict'
+import { cp, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { after, before, describe, type TestContext, test } from 'node:test'
 import { connect, type Post, queue, silentLogger } from 'posthorn'
 import { type PostgresServer, startPostgres } from '../../servers/postgres.ts'
-import { whyNoOwnPostgres } from '../../servers/postgres-binaries.ts'
+import { giveAway, serverUser, whyNoOwnPostgres } from '../../servers/postgres-binaries.ts'
 import { Publishing } from './faults-publishing.ts'
 import { coded, events, eventually, Inbox, open, openClient, type Payload, settled, storeUrl } from './faults-stage.ts'
 
@@ -58,6 +60,33 @@ describe('a Postgres server that is killed', { skip: await whyNoOwnPostgres() },
     assert.equal(new Set(stored).size, stored.length)
     assert.deepEqual(await posts[0]!.admin.checkIntegrity(), [])
     assert.equal((await posts[0]!.admin.consumers()).length, 2)
+  })
+
+  test('comes back without what it had last: what is published then is handled, whatever was before', async (context) => {
+    const [data, copy] = [join(server.folder, 'data'), join(server.folder, 'copy')]
+    const url = storeOf(context)
+    const [consumer, publisher] = [await open(context, url), await open(context, url)]
+    const inbox = new Inbox()
+    await consumer.subscribe(events, 'inbox', inbox.handler).ready
+    await publisher.publish(events, { label: 'kept' })
+    await settled(publisher)
+    await server.stop()
+    await cp(data, copy, { recursive: true })
+    await server.restart()
+    const lost = ['lost 1', 'lost 2', 'lost 3']
+    for (const label of lost) await eventually(() => consumer.publish(events, { label }))
+    await inbox.has(lost)
+    await settled(publisher)
+    await server.stop()
+    await rm(data, { recursive: true })
+    await rename(copy, data)
+    if (process.getuid?.() === 0) await giveAway(data, (await serverUser())!)
+    await server.restart()
+    const found = ['found 1', 'found 2', 'found 3']
+    for (const label of found) await eventually(() => publisher.publish(events, { label }))
+    await inbox.has(found)
+    await settled(publisher)
+    assert.deepEqual(await publisher.admin.checkIntegrity(), [])
   })
 
   test('while it is idle is found again by those that wait for messages', async (context) => {

@@ -16,6 +16,16 @@ interface StrandedRow {
   readonly code: string
 }
 
+/** What somebody else has written there, or an older version. */
+const FOREIGN = [
+  'not JSON',
+  'null',
+  '{"shared":"{}","messages":[1]}',
+  '{"shared":"{}","messages":[{}]}',
+  '{"shared":"{}","messages":[{"id":"x","timeMs":1,"json":5}]}',
+  '{"shared":"{}","messages":[{"id":"x","timeMs":1,"json":"no JSON"}]}',
+]
+
 describe('the relay of the outbox', { concurrency: 2, skip: await whyNoPostgres() }, () => {
   test('a transaction that stays open holds nobody up, and what it published comes when it commits', async (context) => {
     const stage = await OutboxStage.make(context, { relays: false })
@@ -92,13 +102,14 @@ describe('the relay of the outbox', { concurrency: 2, skip: await whyNoPostgres(
     await user.query('BEGIN')
     await stage.outbox.appendIn(user, { ...newGroup([badTime]), shared: '{"type":"bad"}' })
     await user.query('COMMIT')
-    await stage.query(`INSERT INTO @.outbox (topic, "group") VALUES ('${TOPIC}', 'not JSON')`)
+    for (const group of FOREIGN)
+      await stage.query(`INSERT INTO @.outbox (topic, "group") VALUES ('${TOPIC}', '${group}')`)
     await published(stage, user, 'after')
     await stage.relay.poll()
     assert.deepEqual(await stage.logged(), ['before', 'after'])
     assert.deepEqual(await stage.query('SELECT * FROM @.outbox'), [])
-    assert.equal((await stage.query<StrandedRow>('SELECT topic, code FROM @.stranded')).length, 2)
-    assert.equal(errors.length, 2)
+    assert.equal((await stage.query<StrandedRow>('SELECT topic, code FROM @.stranded')).length, 1 + FOREIGN.length)
+    assert.equal(errors.length, 1 + FOREIGN.length)
   })
 
   test('what was published for a topic that is gone waits until there is one of its name', async (context) => {

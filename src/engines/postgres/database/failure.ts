@@ -7,6 +7,8 @@ interface ServerFailure extends Error {
 }
 
 const CLASS_LENGTH = 2
+/** SQLSTATE classes: data exception, integrity constraint violation, program limit exceeded. */
+const OF_THE_DATA = new Set(['22', '23', '54'])
 const NETWORK = new Set(['ECONNREFUSED', 'ECONNRESET', 'ENOTFOUND', 'ETIMEDOUT', 'EPIPE', 'EHOSTUNREACH', 'EAI_AGAIN'])
 /** SQLSTATE classes: connection exception, invalid authorization, invalid catalog name. */
 const UNREACHABLE_CLASSES = new Set(['08', '28', '3D'])
@@ -35,6 +37,16 @@ export function isConnectionFailure(error: unknown): boolean {
 /** Whether another connection may serve better: it may lead to another server. */
 export function isOfNoUse(error: unknown): boolean {
   return isConnectionFailure(error) || (error as ServerFailure).code === READ_ONLY
+}
+
+/** Whether something in what was to be stored is to blame, and without it the rest would go well. */
+export function isOfTheData(error: unknown): boolean {
+  const source = error instanceof PosthornError ? error.cause : error
+  if (source === undefined) return false
+  const { code } = source as ServerFailure
+  // A mistake of the code's own, which some value has brought about.
+  if (code === undefined) return source instanceof TypeError || source instanceof RangeError
+  return OF_THE_DATA.has(code.slice(0, CLASS_LENGTH))
 }
 
 /** The coded error for what went wrong in the store called `store`. A coded one stays as it is. */

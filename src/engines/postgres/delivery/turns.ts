@@ -5,11 +5,15 @@
  *
  * Work must refuse what it cannot do before it changes anything. When the database fails, nothing of the turn was done,
  * and all of its work rejects; with POSTHORN_OUTCOME_UNKNOWN it may have been done.
+ *
+ * What is remembered of a state is worth something as long as the server is the same: after a failover the same version
+ * may be another state, and the same offsets other messages.
  */
 import type { SubscriptionRef } from '../../../engine.ts'
 import type { Clock } from '../../../environment/index.ts'
 import { PosthornError } from '../../../errors.ts'
 import type { Database } from '../database/database.ts'
+import { isOfTheData } from '../database/failure.ts'
 import type { Queryable } from '../database/statement.ts'
 import * as sql from '../sql/turns.ts'
 import { DeliveryState } from './delivery-state.ts'
@@ -51,6 +55,8 @@ interface Loaded extends Pick<SubscriptionRow, 'subscriptionId' | 'generation' |
   readonly version: number
   /** Null: as it is known. */
   readonly state: string | null
+  /** Another one after a failover or a restart. */
+  readonly server: string
 }
 
 export interface OpenTurn extends Turn {
@@ -74,12 +80,16 @@ export class Turns {
   readonly #database: Database
   readonly #clock: Clock
   readonly #known = new Map<number, Version>()
+  readonly #onOtherServer: () => void
+  #server: string | undefined
   #waiting: Work[] = []
   /** Until nothing waits any more. */
   #running: Promise<void> | undefined
 
-  constructor(database: Database, clock: Clock) {
+  /** `onOtherServer`: what is remembered of the log is to be forgotten. */
+  constructor(database: Database, clock: Clock, onOtherServer: () => void = () => {}) {
     this.#database = database
+    this.#onOtherServer = onOtherServer
     this.#clock = clock
   }
 
@@ -124,12 +134,9 @@ export class Turns {
     effects: (() => void)[],
   ): Promise<Map<number, OpenTurn>> {
     const ids = [...new Set(subscriptionIds)].toSorted((one, other) => one - other)
-    const versions = ids.map((id) => this.#known.get(id)?.version ?? -1)
     // Sent together: the second is carried out, and looks, when the first has its locks.
-    const [locked, loaded] = await Promise.all([
-      rows.rows<SubscriptionRow>(sql.turns.lock, ids),
-      rows.rows<Loaded>(sql.turns.load, ids, versions),
-    ])
+    const [locked, found] = await Promise.all([rows.rows<SubscriptionRow>(sql.turns.lock, ids), this.#load(rows, ids)])
+    const loaded = this.#isOtherServer(found) ? await this.#load(rows, ids) : found
     const states = new Map(loaded.map((row) => [row.subscriptionId, row]))
     const nowMs = this.#clock.now()
     const afterwards = (effect: () => void) => void effects.push(effect)
@@ -142,6 +149,22 @@ export class Turns {
       return [{ rows, nowMs, subscription, state: DeliveryState.parse(text), before, afterwards }]
     })
     return new Map(opened.map((turn) => [turn.subscription.subscriptionId, turn]))
+  }
+
+  #load(rows: Queryable, ids: readonly number[]): Promise<Loaded[]> {
+    const versions = ids.map((id) => this.#known.get(id)?.version ?? -1)
+    return rows.rows<Loaded>(sql.turns.load, ids, versions)
+  }
+
+  /** Then nothing is remembered any more. */
+  #isOtherServer([first]: readonly Loaded[]): boolean {
+    if (!first || first.server === this.#server) return false
+    const isFirst = this.#server === undefined
+    this.#server = first.server
+    if (isFirst) return false
+    this.#known.clear()
+    this.#onOtherServer()
+    return true
   }
 
   /** Stores what has changed. To be given to `remember` once the transaction is committed. */
@@ -212,7 +235,9 @@ export class Turns {
       })
       this.remember(saved)
     } catch (error) {
-      for (const work of works) work.fail(refused.get(work) ?? error)
+      // The others are not to suffer for a value that the server cannot take, or that nothing explains.
+      if (works.length > 1 && isOfTheData(error)) for (const work of works) await this.#carryOut([work])
+      else for (const work of works) work.fail(refused.get(work) ?? error)
       return
     }
     for (const effect of effects) effect()

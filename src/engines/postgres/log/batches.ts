@@ -49,7 +49,7 @@ export type WrittenBatch = Omit<BatchRow, 'checksum'>
  * kept, so that most reads ask the server for nothing.
  */
 export class BatchReader {
-  readonly #decoded = new DecodedBatches()
+  #decoded = new DecodedBatches()
 
   async read(rows: Queryable, ranges: readonly MessageRange[]): Promise<ReadOutcome> {
     const missing = ranges.filter((range) => !this.#decoded.covers(range))
@@ -63,6 +63,11 @@ export class BatchReader {
     })
     const messages = outcomes.map((parts) => joined(parts.map(messagesOf)))
     return { messages, damaged: await damageOf(rows, ranges, outcomes) }
+  }
+
+  /** What was read may not be what is stored any more. */
+  forgetAll(): void {
+    this.#decoded = new DecodedBatches()
   }
 
   /** Batches that this process has stored, and that it may soon read. */

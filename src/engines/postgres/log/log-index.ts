@@ -59,6 +59,11 @@ const DESCRIBED_AT_ONCE = 512
 export class LogIndex implements LogView {
   readonly #topics = new Map<number, TopicIndex>()
 
+  /** What is known may not be so any more. */
+  forgetAll(): void {
+    this.#topics.clear()
+  }
+
   /** After it, batches from the wanted offsets on are known: all, or a few hundred of each partition. */
   async refresh(rows: Queryable, wanted: readonly WantedTopic[]): Promise<void> {
     const columns: [topicIds: number[], partitions: number[], from: number[]] = [[], [], []]

@@ -52,10 +52,25 @@ export function mergeGroups(rows: readonly OutboxRow[]): MergedGroups {
   return { merged, unreadable }
 }
 
+/** What becomes part of the log's own text, and what the log reckons with. */
+function isMessage(value: unknown): value is NewMessage {
+  if (typeof value !== 'object' || value === null) return false
+  const { id, json, timeMs, key, deliverAtMs } = value as Partial<Record<keyof NewMessage, unknown>>
+  const isWhole = typeof id === 'string' && typeof json === 'string' && Number.isSafeInteger(timeMs)
+  const hasTime = deliverAtMs === undefined || Number.isSafeInteger(deliverAtMs)
+  return isWhole && hasTime && (key === undefined || typeof key === 'string') && isObject(json)
+}
+
+function isObject(json: string): boolean {
+  const value: unknown = JSON.parse(json)
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
 function parse({ topic, group }: OutboxRow): AppendGroup | Error {
   try {
     const { shared, messages } = JSON.parse(group) as AppendGroup
-    if (typeof shared === 'string' && Array.isArray(messages)) return { topic, shared, messages }
+    const isGroup = typeof shared === 'string' && Array.isArray(messages) && messages.length > 0
+    if (isGroup && messages.every(isMessage)) return { topic, shared, messages }
     return new Error('it is not a group of messages')
   } catch (error) {
     return error as Error

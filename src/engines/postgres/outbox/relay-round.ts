@@ -13,6 +13,7 @@
 import type { AppendGroup, AppendOutcome } from '../../../engine.ts'
 import { PosthornError } from '../../../errors.ts'
 import type { Database } from '../database/database.ts'
+import { isOfTheData } from '../database/failure.ts'
 import type { Queryable } from '../database/statement.ts'
 import type { Stored } from '../log/append-work.ts'
 import { outbox } from '../sql/outbox.ts'
@@ -80,8 +81,6 @@ const CANDIDATES_MAX = 50_000
 const GROUPS_MAX = 500
 const BYTES_MAX = 4_000_000
 const PRUNED_AT_ONCE = 32
-/** SQLSTATE classes: data exception, integrity constraint violation, program limit exceeded. */
-const OF_THE_DATA = new Set(['22', '23', '54'])
 
 export class RelayRound {
   readonly #parts: RoundParts
@@ -254,9 +253,4 @@ function strandAll(found: readonly OutboxRow[], verdict: Verdict): Carried {
 function describe(error: unknown): Verdict {
   const { message } = error as Error
   return { code: error instanceof PosthornError ? error.code : 'POSTHORN_STORAGE_FAILED', problem: message }
-}
-
-function isOfTheData(error: unknown): boolean {
-  const { code } = ((error as Error).cause ?? error) as { code?: string }
-  return typeof code === 'string' && OF_THE_DATA.has(code.slice(0, 2))
 }

@@ -15,10 +15,12 @@ export const turns = statements('turns', {
        FOR NO KEY UPDATE OF s`,
 
   // From the newest end, past no dead row. The text only where it is not the version that is known. And what may have
-  // changed of the topic while the locks were waited for: `lock` sees it as it was before.
+  // changed of the topic while the locks were waited for: `lock` sees it as it was before. A server that was started at
+  // another time may be another one, or have lost what it had.
   load: `
     SELECT known.subscription_id AS "subscriptionId", newest.version, t.generation, t.has_cancelled AS "hasCancelled",
-           CASE WHEN newest.version = known.version THEN NULL ELSE newest.state END AS state
+           CASE WHEN newest.version = known.version THEN NULL ELSE newest.state END AS state,
+           pg_postmaster_start_time()::text AS server
       FROM unnest($1::int[], $2::bigint[]) AS known(subscription_id, version)
       JOIN @.subscriptions s ON s.subscription_id = known.subscription_id
       JOIN @.topics t USING (topic_id)
