@@ -1,8 +1,9 @@
 import { type Consumer, startConsumer } from '../consumer/consumer.ts'
 import type { EventLoopWatch } from '../consumer/event-loop-watch.ts'
+import { Outage } from '../consumer/outage.ts'
 import type { ConsumerSettings, Handle, HandleBatch, Handlers } from '../consumer/settings.ts'
 import type { Engine } from '../engine.ts'
-import type { Environment } from '../environment/index.ts'
+import { type Environment, pause } from '../environment/index.ts'
 import { PosthornError } from '../errors.ts'
 import type { KnownTopics } from '../publisher/known-topics.ts'
 import type { Publishable } from '../publisher/publishable.ts'
@@ -34,8 +35,32 @@ export function checkSupport(engine: Engine, settings: SubscriptionSettings): vo
   throw new PosthornError('POSTHORN_UNSUPPORTED', { engine: engine.name, feature })
 }
 
-/** Makes the topic and the subscription exist, and resolves once the consumer runs. */
-export async function openConsumer(parts: ConsumingParts, subscribing: Subscribing): Promise<Consumer> {
+/**
+ * Makes the topic and the subscription exist, and resolves once the consumer runs. While the store is away it tries
+ * again, until `closing` aborts.
+ */
+export async function openConsumer(
+  parts: ConsumingParts,
+  subscribing: Subscribing,
+  closing: AbortSignal,
+): Promise<Consumer> {
+  const { clock, logger } = parts.environment
+  const fields = { topic: subscribing.definition.name, subscription: subscribing.name }
+  const outage = new Outage(logger, 'Opening a subscription', fields)
+  for (;;) {
+    try {
+      const consumer = await openOnce(parts, subscribing)
+      outage.ended()
+      return consumer
+    } catch (error) {
+      if (!(error instanceof PosthornError && error.retryable) || closing.aborted) throw error
+      await pause(clock, outage.failed(error), closing)
+      if (closing.aborted) throw error
+    }
+  }
+}
+
+async function openOnce(parts: ConsumingParts, subscribing: Subscribing): Promise<Consumer> {
   const { engine, environment, topics, eventLoopWatch } = parts
   const { definition, name, settings } = subscribing
   const { maxCrashes, ordered, maxParked, start } = settings

@@ -216,8 +216,11 @@ export class Post implements AsyncDisposable {
   #open(subscribing: Subscribing): Subscription {
     const { definition, name, settings } = subscribing
     // The consumer's whole chain of promises and timers inherits the scope, handlers included.
-    const opening = this.#scope.run(() => openConsumer(this.#consuming, subscribing))
-    const subscription = new Subscription({ topic: definition.name, name }, opening, this.#logger, (ended) =>
+    const closing = new AbortController()
+    const opening = this.#scope.run(() => openConsumer(this.#consuming, subscribing, closing.signal))
+    const address = { topic: definition.name, name }
+    const endOpening = () => closing.abort()
+    const subscription = new Subscription(address, opening, endOpening, this.#logger, (ended) =>
       this.#subscriptions.delete(ended),
     )
     this.#subscriptions.add(subscription, settings)

@@ -1,8 +1,8 @@
 /**
  * The user's handle on one subscription of this process.
  *
- * States: *opening* from the start (the topic and the subscription are made to exist, the consumer starts), then
- * *running*, or *failed*: `ready` rejects, the failure is logged, nothing runs. `close` may come in any of them; what
+ * States: *opening* from the start (the topic and the subscription are made to exist, the consumer starts; while the
+ * store is away it is tried again), then *running*, or *failed*: `ready` rejects, the failure is logged, nothing runs. `close` may come in any of them; what
  * comes during the opening takes effect as soon as that is over. A running one whose subscription is deleted closes.
  */
 import type { Consumer } from '../consumer/consumer.ts'
@@ -14,23 +14,27 @@ export class Subscription implements AsyncDisposable {
   readonly name: string
   /**
    * Resolves once the subscription exists and its consumer runs: from then on every message published reaches it.
-   * Rejects when it could not be opened; that is logged too, so it need not be awaited.
+   * Rejects when it could not be opened; that is logged too, so it need not be awaited. While the store is away it is
+   * pending: opening is tried again until it succeeds, which is logged as well, or until the subscription is closed.
    */
   readonly ready: Promise<void>
   readonly #consumer: Promise<Consumer | undefined>
   readonly #onClosed: (subscription: Subscription) => void
+  readonly #endOpening: () => void
   #closing: Promise<void> | undefined
 
-  /** Made by `Post.subscribe`. */
+  /** Made by `Post.subscribe`. `endOpening`: `opening` is not to be tried again. */
   constructor(
     address: { readonly topic: string; readonly name: string },
     opening: Promise<Consumer>,
+    endOpening: () => void,
     logger: Logger,
     onClosed: (subscription: Subscription) => void,
   ) {
     this.topic = address.topic
     this.name = address.name
     this.#onClosed = onClosed
+    this.#endOpening = endOpening
     this.ready = opening.then(() => {})
     this.#consumer = opening.catch((error: unknown) => {
       logger.error('A subscription could not be opened.', {
@@ -58,6 +62,7 @@ export class Subscription implements AsyncDisposable {
   }
 
   async #close(): Promise<void> {
+    this.#endOpening()
     const consumer = await this.#consumer
     await consumer?.close()
     this.#onClosed(this)

@@ -281,6 +281,7 @@ export class Pipeline {
       leases: this.#source,
       stepStore: this.#source,
       onStarted: () => this.#puller.poke(),
+      onBegun: (run) => this.#runner.restart(run),
       onStartable: () => this.#runner.fill(),
     }
   }

@@ -88,9 +88,9 @@ describe('a transactional handler', () => {
     await consumer.close()
   })
 
-  test('is not called when its time was over before its turn came', async () => {
+  test('is not called when its time was over before its turn came, which costs no attempt', async () => {
     let calls = 0
-    const { source, consumer, clock } = await startRig({ handle: () => calls++ }, settings)
+    const { source, consumer, clock, logger } = await startRig({ handle: () => calls++ }, settings)
     const turn = Promise.withResolvers<void>()
     source.transact = async (_lease, _offset, work) => {
       await turn.promise
@@ -103,7 +103,8 @@ describe('a transactional handler', () => {
     turn.resolve()
     await settleDown()
     assert.equal(calls, 0)
-    assert.deepEqual(source.verdicts(), ['1 retry'])
+    assert.deepEqual(source.verdicts(), ['1 park'])
+    assert.equal(logger.matching('warn', 'waited for a transaction').length, 1)
     await consumer.close()
   })
 

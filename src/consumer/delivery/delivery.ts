@@ -70,7 +70,7 @@ export class Delivery extends Abortable implements DeliveryContext {
   readonly ledger: GrantLedger
   /** Of the message within its grant. */
   readonly index: number
-  readonly deadline: number
+  deadline: number
   /** What the handler threw. It begins no steps any more. */
   failure: { readonly thrown: unknown } | undefined = undefined
   readonly #tools: StepTools

@@ -94,6 +94,14 @@ export class Runner<Run extends Abortable> {
     this.fill()
   }
 
+  /** The time of this run begins now. */
+  restart(run: Abortable): void {
+    const slot = this.#running.slots().find((one) => one.run === run)
+    if (slot === undefined) return
+    this.#running.remove(slot)
+    this.#time(slot, this.#clock.elapsedMs())
+  }
+
   /** Resolves once nothing runs. */
   idle(): Promise<void> {
     return new Promise((resolve) => {
@@ -147,11 +155,15 @@ export class Runner<Run extends Abortable> {
   #begin(slot: Slot<Run>, nowMs: number, elapsedMs: number): void {
     slot.run = this.#mayBegin(nowMs, elapsedMs) ? this.#work.next(nowMs, this.#running.count) : undefined
     if (slot.run === undefined) return
+    this.#time(slot, elapsedMs)
+    if (this.#timer === undefined) this.#setTimer(this.#timeoutMs)
+    this.#work.started()
+  }
+
+  #time(slot: Slot<Run>, elapsedMs: number): void {
     slot.startedAtMs = elapsedMs
     slot.deadlineMs = elapsedMs + this.#timeoutMs
     this.#running.append(slot)
-    if (this.#timer === undefined) this.#setTimer(this.#timeoutMs)
-    this.#work.started()
   }
 
   // Settling the delivery before may have led to `fill`, which has used the freed place.

@@ -8,13 +8,14 @@
  * that outruns its timeout, or whose signal aborts, commits nothing, however well it ends: its attempt has been counted
  * as failed, or its message is somebody else's. Its transaction is rolled back at once, and holds no lock any more.
  *
- * When no transaction could be begun, the handler was never called: the message is set aside for a moment, uncounted.
+ * A handler's time begins with its transaction. When no transaction could be begun, the handler was never called: the message is set aside for a moment, uncounted. So
+ * it is, too, when it has waited for one as long as its handler may take, because others had all that the store has.
  */
-import type { Source, StoredEvent } from '../../engine.ts'
+import type { Source } from '../../engine.ts'
 import { PosthornError } from '../../errors.ts'
 import { invalidOption } from '../../message/options.ts'
 import type { Item } from '../fetching/supply.ts'
-import type { Handle, SingleHandler } from '../settings.ts'
+import type { SingleHandler } from '../settings.ts'
 import { isInstance } from '../settlement/failure.ts'
 import { Delivery } from './delivery.ts'
 import { SingleWork } from './single-work.ts'
@@ -28,6 +29,8 @@ export type Transactions = Pick<Source, 'transact'>
 /** The context of a transactional handler. */
 class TransactionalDelivery extends Delivery {
   tx: unknown = undefined
+  /** Its event has been checked, and what comes next is its transaction. */
+  asked = false
   outcome: 'committed' | 'fenced' | undefined = undefined
 
   override get step() {
@@ -41,7 +44,15 @@ export class TransactionalWork extends SingleWork {
   constructor(tools: WorkTools, handler: SingleHandler, transactions: Transactions) {
     super(tools, {
       ...handler,
-      handle: (event, context) => transact(transactions, handler.handle, event, context as TransactionalDelivery),
+      handle: (event, context) => {
+        const delivery = context as TransactionalDelivery
+        const handle = () => {
+          delivery.deadline = tools.environment.clock.now() + tools.settings.timeoutMs
+          tools.onBegun(delivery)
+          return handler.handle(event, delivery)
+        }
+        return transact(transactions, handle, delivery)
+      },
     })
     this.#tools = tools
   }
@@ -64,6 +75,24 @@ export class TransactionalWork extends SingleWork {
     this.#tools.finisher.park({ ledger, index }, nowMs + LOCKED_OUT_MS)
   }
 
+  override timedOut(delivery: TransactionalDelivery, nowMs: number): void {
+    if (!delivery.asked || delivery.tx !== undefined) {
+      super.timedOut(delivery, nowMs)
+      return
+    }
+    const { ledger, index, topic, subscription } = delivery
+    const { timeoutMs } = this.#tools.settings
+    const text =
+      'A message waited for a transaction for as long as its handler may take, and is tried again, uncounted.'
+    this.#tools.environment.logger.warn(text, { topic, subscription, timeoutMs })
+    this.#tools.finisher.park({ ledger, index }, nowMs + LOCKED_OUT_MS)
+    delivery.abort(new PosthornError('POSTHORN_HANDLER_TIMEOUT', { subscription, timeoutMs }))
+  }
+
+  override endedLate(delivery: TransactionalDelivery, durationMs: number): void {
+    if (!delivery.asked || delivery.tx !== undefined) super.endedLate(delivery, durationMs)
+  }
+
   protected override delivery({ ledger, index }: Item, deadline: number): Delivery {
     return new TransactionalDelivery(ledger, index, this.#tools, deadline)
   }
@@ -78,16 +107,16 @@ export class TransactionalWork extends SingleWork {
 
 async function transact(
   transactions: Transactions,
-  handle: Handle,
-  event: StoredEvent,
+  handle: () => unknown,
   delivery: TransactionalDelivery,
 ): Promise<void> {
   const { lease, offset } = delivery
+  delivery.asked = true
   delivery.outcome = await transactions.transact(lease, offset, async (transaction) => {
     // It may have been given up while others had their turn.
     throwIfAborted(delivery)
     delivery.tx = transaction
-    await Promise.race([handle(event, delivery), whenAborted(delivery.signal)])
+    await Promise.race([handle(), whenAborted(delivery.signal)])
     throwIfAborted(delivery)
   })
 }

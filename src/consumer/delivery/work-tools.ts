@@ -14,6 +14,8 @@ export interface WorkTools extends StepTools {
   readonly leases: Pick<Source, 'leasedUntilMs'>
   /** Something left the buffer. */
   onStarted(): void
+  /** What was started had to wait, and begins only now: its time does, too. */
+  onBegun(run: Abortable): void
   /** Something may have become startable that was not before. */
   onStartable(): void
 }

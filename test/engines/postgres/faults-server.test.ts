@@ -62,6 +62,20 @@ describe('a Postgres server that is killed', { skip: await whyNoOwnPostgres() },
     assert.equal((await posts[0]!.admin.consumers()).length, 2)
   })
 
+  test('is awaited by subscriptions that are opened meanwhile, unless they are closed', async (context) => {
+    const post = await open(context, storeOf(context))
+    await post.ensureTopics(events)
+    await server.kill()
+    const inbox = new Inbox()
+    const [awaited, given] = ['awaited', 'given-up'].map((name) => post.subscribe(events, name, inbox.handler))
+    await Promise.all([assert.rejects(given!.ready, coded('POSTHORN_STORAGE_UNAVAILABLE')), given!.close()])
+    await server.restart()
+    await awaited!.ready
+    await eventually(() => post.publish(events, { label: 'a' }))
+    await inbox.has(['a'])
+    await settled(post)
+  })
+
   test('comes back without what it had last: what is published then is handled, whatever was before', async (context) => {
     const [data, copy] = [join(server.folder, 'data'), join(server.folder, 'copy')]
     const url = storeOf(context)
