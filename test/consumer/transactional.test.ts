@@ -108,6 +108,36 @@ describe('a transactional handler', () => {
     await consumer.close()
   })
 
+  test('has its whole time from when its transaction begins', async () => {
+    const gate = Promise.withResolvers<void>()
+    const deadlines: number[] = []
+    const handle = (_event: StoredEvent, { deadline }: DeliveryContext) => {
+      deadlines.push(deadline)
+      return gate.promise
+    }
+    const { source, consumer, clock } = await startRig({ handle }, settings)
+    const turn = Promise.withResolvers<void>()
+    const { transact } = source
+    source.transact = async (lease, offset, work) => {
+      await turn.promise
+      return transact.call(source, lease, offset, work)
+    }
+    source.offer(grantOf([1]))
+    await settleDown()
+    await clock.advance(20_000)
+    turn.resolve()
+    await settleDown()
+    assert.deepEqual(deadlines, [clock.now() + 30_000])
+    await clock.advance(29_999)
+    await settleDown()
+    assert.deepEqual(source.verdicts(), [])
+    await clock.advance(1)
+    await settleDown()
+    assert.deepEqual(source.verdicts(), ['1 retry'])
+    gate.resolve()
+    await consumer.close()
+  })
+
   test('is checked before its transaction begins', async () => {
     const checkEvent = () => {
       throw failed

@@ -23,6 +23,7 @@ import type { WorkTools } from './work-tools.ts'
 
 /** How long a message waits when the store would not begin a transaction for it. */
 const LOCKED_OUT_MS = 1_000
+const WARNING_MS = 60_000
 
 export type Transactions = Pick<Source, 'transact'>
 
@@ -40,6 +41,7 @@ class TransactionalDelivery extends Delivery {
 
 export class TransactionalWork extends SingleWork {
   readonly #tools: WorkTools
+  #warnedAtMs = Number.NEGATIVE_INFINITY
 
   constructor(tools: WorkTools, handler: SingleHandler, transactions: Transactions) {
     super(tools, {
@@ -80,11 +82,9 @@ export class TransactionalWork extends SingleWork {
       super.timedOut(delivery, nowMs)
       return
     }
-    const { ledger, index, topic, subscription } = delivery
+    const { ledger, index, subscription } = delivery
     const { timeoutMs } = this.#tools.settings
-    const text =
-      'A message waited for a transaction for as long as its handler may take, and is tried again, uncounted.'
-    this.#tools.environment.logger.warn(text, { topic, subscription, timeoutMs })
+    this.#warnOfWaiting(delivery, timeoutMs)
     this.#tools.finisher.park({ ledger, index }, nowMs + LOCKED_OUT_MS)
     delivery.abort(new PosthornError('POSTHORN_HANDLER_TIMEOUT', { subscription, timeoutMs }))
   }
@@ -95,6 +95,16 @@ export class TransactionalWork extends SingleWork {
 
   protected override delivery({ ledger, index }: Item, deadline: number): Delivery {
     return new TransactionalDelivery(ledger, index, this.#tools, deadline)
+  }
+
+  // It may be so of each message.
+  #warnOfWaiting({ topic, subscription }: TransactionalDelivery, timeoutMs: number): void {
+    const { clock, logger } = this.#tools.environment
+    if (clock.elapsedMs() < this.#warnedAtMs + WARNING_MS) return
+    this.#warnedAtMs = clock.elapsedMs()
+    const text =
+      'Messages waited for a transaction for as long as their handlers may take, and are tried again, uncounted.'
+    logger.warn(text, { topic, subscription, timeoutMs })
   }
 
   #giveUp({ ledger, index, topic, subscription, partition, offset }: TransactionalDelivery): void {
