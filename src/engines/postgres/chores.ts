@@ -7,6 +7,8 @@ import type { Retention } from './log/retention.ts'
 
 const PROMOTE_EVERY_MS = 1_000
 const CLEAN_EVERY_MS = 10_000
+const BUSY_MS = 250
+const LEAVE_EVERY_MS = 1_000
 const CHECK_EVERY_MS = 10_000
 const CHECK_EVERY_MS_WITHOUT_NOTICES = 1_000
 /** What is further away is found by looking again. */
@@ -43,7 +45,9 @@ export class Promotions {
     for (let unfinished = true; unfinished; ) {
       const promotion = await delayed.promoteDue(clock.now())
       if (promotion.batches.length > 0) onStored({ batches: promotion.batches })
-      unfinished = promotion.unfinished
+      // Where time passes, whoever is at it is left to it for a while.
+      if (promotion.busy && clock.real) return this.expect(clock.now() + BUSY_MS)
+      unfinished = promotion.unfinished || promotion.busy
     }
     this.expect(await delayed.nextDueMs())
   }
@@ -102,6 +106,21 @@ export class Checks {
 
   async run(): Promise<void> {
     this.#check()
+  }
+}
+
+/** Has sources that could not give back what they had try again. */
+export class Departures {
+  readonly name = 'giving back what closed subscriptions had'
+  readonly everyMs = LEAVE_EVERY_MS
+  readonly #leaving: ReadonlySet<{ leave(): Promise<void> }>
+
+  constructor(leaving: ReadonlySet<{ leave(): Promise<void> }>) {
+    this.#leaving = leaving
+  }
+
+  async run(): Promise<void> {
+    for (const source of this.#leaving) await source.leave()
   }
 }
 

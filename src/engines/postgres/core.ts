@@ -22,6 +22,8 @@ export interface Core {
   readonly session: Session
   /** Those that are open. */
   readonly sources: Set<PostgresSource>
+  /** Those that are closed, and have not given back yet what they had. */
+  readonly leaving: Set<PostgresSource>
   readonly turns: Turns
   readonly wakes: Wakes
   readonly granting: Granting

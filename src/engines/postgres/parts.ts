@@ -3,7 +3,7 @@ import type { EngineOptions } from '../../engine.ts'
 import type { Clock, Logger } from '../../environment/index.ts'
 import { PosthornError } from '../../errors.ts'
 import type { PostgresAddress } from './address.ts'
-import { Checks, type ChoresParts, Cleaning, Promotions, QueueCleaning } from './chores.ts'
+import { Checks, type ChoresParts, Cleaning, Departures, Promotions, QueueCleaning } from './chores.ts'
 import { Losses } from './consumers/losses.ts'
 import { Session } from './consumers/session.ts'
 import { Watch } from './consumers/watch.ts'
@@ -48,6 +48,7 @@ export class Parts implements Core {
   readonly database: Database
   readonly hasNotices: boolean
   readonly sources = new Set<PostgresSource>()
+  readonly leaving = new Set<PostgresSource>()
   readonly wakes: Wakes
   readonly turns: Turns
   readonly chains = new Chains()
@@ -132,11 +133,13 @@ export class Parts implements Core {
     this.#queueCleaning = new QueueCleaning(chores)
     this.#schemaWatch = new SchemaWatch(database, (error) => this.#retire(error))
     const checks = new Checks(() => this.#checkAll(), this.hasNotices)
+    const departures = new Departures(this.leaving)
     this.#housekeeping = new Housekeeping(clock, logger, [
       this.#schemaWatch,
       this.#promotions,
       new Cleaning(chores),
       checks,
+      departures,
     ])
     this.admin = new PostgresAdmin({
       ...this.#adminParts(),

@@ -81,7 +81,8 @@ export class PostgresEngine implements Engine {
     try {
       await source.enlist()
     } catch (error) {
-      sources.delete(source)
+      // It may be enlisted all the same.
+      await source.close().catch(() => {})
       throw error
     }
     return source

@@ -87,7 +87,7 @@ export class SourceTurns {
       const isOpen = !this.#closed.aborted
       if (isOpen && !(await this.#enlistIn(turn))) return 'not enlisted'
       await this.#noticeLosses(turn)
-      if (this.strays) await this.#releaseStrays(turn)
+      await this.releaseStrays(turn)
       const value = await work(turn)
       this.noteHeld(turn)
       return { value }
@@ -102,10 +102,12 @@ export class SourceTurns {
   async #checkIn(turn: Turn): Promise<void> {
     if (this.#currentName() !== this.#name || !turn.state.sources.includes(this.#name)) return
     await this.#noticeLosses(turn)
+    await this.releaseStrays(turn)
     this.shareOut(turn)
     this.noteHeld(turn)
   }
 
+  /** To be called when strays have been released, or they would be taken for what the source knows of. */
   noteHeld(turn: Turn): void {
     const held = this.leases.take(turn, this.#name)
     turn.afterwards(() => {
@@ -155,7 +157,8 @@ export class SourceTurns {
   }
 
   /** Leases of a turn whose outcome nobody knew. */
-  async #releaseStrays(turn: Turn): Promise<void> {
+  async releaseStrays(turn: Turn): Promise<void> {
+    if (!this.strays) return
     const held = [...turn.state.leases.values()].filter(({ source }) => source === this.#name)
     const known = this.leases.in(turn)
     const strays = held.filter(({ id }) => !known.has(id))

@@ -2,6 +2,9 @@
  * This process's share of a subscription. Open until it is closed, by the user or by its engine; then its leases are
  * given back, a waiting pull resolves with nothing, and settlements find their leases gone. All that it does to leases
  * goes through turns.
+ *
+ * One that cannot give them back, as the server is away, is leaving until it could: the session under whose name it has
+ * them lives on, so that nobody else would take them.
  */
 import type {
   Admission,
@@ -41,6 +44,7 @@ export class PostgresSource implements Source {
   readonly #closing = new AbortController()
   #suspectGranted = false
   #pulls = 0
+  #closed: Promise<void> | undefined
   #looking: Promise<unknown> | undefined
 
   constructor(core: Core, key: SourceKey, options: SourceOptions, number: number) {
@@ -140,10 +144,20 @@ export class PostgresSource implements Source {
     }
   }
 
-  async close(): Promise<void> {
-    if (this.#closing.signal.aborted) return
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  async #close(): Promise<void> {
     this.#closing.abort()
     this.#core.sources.delete(this)
+    this.#core.leaving.add(this)
+    await this.leave()
+  }
+
+  /** Gives back all that it has. Rejects when it could not; then it is to be tried again. */
+  async leave(): Promise<void> {
     try {
       await this.#core.turns.run(this.key, (turn) => this.#leave(turn))
       await this.#core.admissions.release(this.key.subscriptionId, this.#turns.name)
@@ -151,6 +165,7 @@ export class PostgresSource implements Source {
     } catch (error) {
       if (!NOTHING_HELD.has((error as PosthornError).code)) throw error
     }
+    this.#core.leaving.delete(this)
     this.#core.changed(this.key)
   }
 
@@ -237,6 +252,7 @@ export class PostgresSource implements Source {
   async #giveBack(grants: readonly Grant[]): Promise<void> {
     const ids = new Set(grants.map(({ lease }) => lease))
     await this.#core.turns.run(this.key, async (turn) => {
+      await this.#turns.releaseStrays(turn)
       const held = [...turn.state.leases.values()].filter(
         ({ source, id }) => source === this.#turns.name && ids.has(id),
       )

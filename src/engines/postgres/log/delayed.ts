@@ -22,6 +22,8 @@ export interface Promotion {
   readonly batches: readonly WrittenBatch[]
   /** There may be more that is due: call again. */
   readonly unfinished: boolean
+  /** Somebody else is at it. */
+  readonly busy: boolean
 }
 
 interface DelayedRow {
@@ -39,6 +41,7 @@ const PROMOTED_MAX = 500
 const LATE_MS = 5_000
 const LATEST_MS = 600_000
 const FAR_LOOK_EVERY_MS = 30_000
+const NOTHING_DUE: Promotion = { batches: [], unfinished: false, busy: false }
 
 export class Delayed {
   readonly #database: Database
@@ -55,8 +58,8 @@ export class Delayed {
     const isFar = nowMs >= this.#lookedFarAtMs + FAR_LOOK_EVERY_MS || nowMs < this.#clearUpToMs
     const boundMs = this.#boundMs(isFar ? LATEST_MS : LATE_MS, nowMs)
     const found = await this.#database.rows<DelayedRow>(sql.log.dueDelayed, boundMs, nowMs, 1)
-    const promotion = found.length > 0 ? await this.#promote(boundMs, nowMs) : { batches: [], unfinished: false }
-    if (!promotion.unfinished) this.#clear(nowMs, isFar)
+    const promotion = found.length > 0 ? await this.#promote(boundMs, nowMs) : NOTHING_DUE
+    if (!promotion.unfinished && !promotion.busy) this.#clear(nowMs, isFar)
     return promotion
   }
 
@@ -80,14 +83,14 @@ export class Delayed {
     return this.#database.transaction(async (rows) => {
       const [lock] = await rows.rows<{ locked: boolean }>(sql.log.lockDelayed)
       // Somebody else does it, and may still fail.
-      if (!lock!.locked) return { batches: [], unfinished: true }
+      if (!lock!.locked) return { batches: [], unfinished: false, busy: true }
       const due = await rows.rows<Pick<DelayedRow, 'delayedId' | 'topicId'>>(
         sql.log.dueDelayed,
         boundMs,
         nowMs,
         PROMOTED_MAX,
       )
-      return { batches: await store(rows, due), unfinished: due.length === PROMOTED_MAX }
+      return { batches: await store(rows, due), unfinished: due.length === PROMOTED_MAX, busy: false }
     })
   }
 }

@@ -1,0 +1,106 @@
+/** What sources do when the answers of the server get lost. */
+import assert from 'node:assert/strict'
+import { describe, type TestContext, test } from 'node:test'
+import type { EngineOptions, Grant, Source, SourceOptions } from '../../../src/engine.ts'
+import { parsePostgresAddress } from '../../../src/engines/postgres/address.ts'
+import { Database } from '../../../src/engines/postgres/database/database.ts'
+import { PostgresEngine } from '../../../src/engines/postgres/postgres-engine.ts'
+import type { PostgresSource } from '../../../src/engines/postgres/source.ts'
+import { seededRandom, silentLogger, systemClock } from '../../../src/environment/index.ts'
+import { PosthornError } from '../../../src/errors.ts'
+import { newGroup, newMessage, TOPIC } from '../../conformance/messages.ts'
+import { whyNoPostgres } from '../../servers/shared-postgres.ts'
+import { atEnd, eventually, newStore } from './faults-stage.ts'
+import { topicConfig } from './outbox-stage.ts'
+
+const MESSAGES = 40
+const PARTITIONS = 4
+const subscription = 'all'
+
+/** The next transaction of this process: nothing of it is done, or all of it and nobody is told. */
+function fail(context: TestContext, how: 'POSTHORN_STORAGE_UNAVAILABLE' | 'POSTHORN_OUTCOME_UNKNOWN'): void {
+  const { transaction } = Database.prototype
+  const mocked = context.mock.method(Database.prototype, 'transaction', async function (this: Database, ...values) {
+    mocked.mock.restore()
+    if (how === 'POSTHORN_OUTCOME_UNKNOWN') await transaction.apply(this, values as never)
+    throw new PosthornError(how, { store: 'it', problem: 'the test says so' })
+  } as typeof transaction)
+}
+
+async function openEngine(context: TestContext): Promise<PostgresEngine> {
+  const environment: EngineOptions['environment'] = {
+    clock: systemClock,
+    random: seededRandom(1),
+    logger: silentLogger,
+  }
+  const engine = await PostgresEngine.open(parsePostgresAddress((await newStore(context)).url), {
+    environment,
+    leaseMs: 60_000,
+  })
+  atEnd(context, () => engine.close())
+  await engine.ensureTopic({ ...topicConfig, partitions: PARTITIONS })
+  const start = { at: 'earliest' } as const
+  await engine.ensureSubscription({ topic: TOPIC, subscription, maxCrashes: 3, ordered: true, maxParked: 100, start })
+  const messages = Array.from({ length: MESSAGES }, (_, number) => newMessage(number, Date.now(), { key: `${number}` }))
+  await engine.append([newGroup(messages, TOPIC)])
+  return engine
+}
+
+const options: SourceOptions = {
+  topic: TOPIC,
+  subscription,
+  handlerTimeoutMs: 30_000,
+  limits: [],
+  onCancelled: () => {},
+  onLeasesLost: () => {},
+  onSurplus: () => {},
+  onDamage: () => {},
+}
+
+function pull(source: Source, messagesMax: number): Promise<readonly Grant[]> {
+  return source.pull({ messagesMax, bytesMax: 1_000_000 }, AbortSignal.timeout(20_000))
+}
+
+/** Takes and settles so many messages. */
+async function handle(source: Source, count: number): Promise<void> {
+  for (let left = count; left > 0; ) {
+    const grants = await pull(source, left)
+    assert.ok(grants.length > 0, `${left} of ${count} messages did not come`)
+    for (const { lease, messages } of grants) {
+      left -= messages.length
+      const acked = messages.flatMap(({ offset }) => [offset, offset + 1])
+      assert.deepEqual(await source.settle([{ lease, acked, exceptions: [] }]), [])
+    }
+  }
+}
+
+describe('a source on Postgres', { skip: await whyNoPostgres() }, () => {
+  test('that could not give back what it had when it was closed does so later', async (context) => {
+    const engine = await openEngine(context)
+    const first = await engine.openSource(options)
+    assert.ok((await pull(first, 10)).length > 0)
+    fail(context, 'POSTHORN_STORAGE_UNAVAILABLE')
+    await assert.rejects(first.close(), { code: 'POSTHORN_STORAGE_UNAVAILABLE' })
+    await assert.rejects(first.close(), { code: 'POSTHORN_STORAGE_UNAVAILABLE' })
+    await handle(await engine.openSource(options), MESSAGES)
+  })
+
+  test('that was opened without anybody knowing has no share of the partitions', async (context) => {
+    const engine = await openEngine(context)
+    fail(context, 'POSTHORN_OUTCOME_UNKNOWN')
+    await assert.rejects(engine.openSource(options), { code: 'POSTHORN_OUTCOME_UNKNOWN' })
+    await handle(await engine.openSource(options), MESSAGES)
+  })
+
+  test('that was granted messages without being told gets them, whatever it is told meanwhile', async (context) => {
+    const engine = await openEngine(context)
+    const source = (await engine.openSource(options)) as PostgresSource
+    const held = await pull(source, 1)
+    fail(context, 'POSTHORN_OUTCOME_UNKNOWN')
+    await assert.rejects(pull(source, 10), { code: 'POSTHORN_OUTCOME_UNKNOWN' })
+    const looked = eventually(async () => assert.equal((await engine.admin.subscriptions())[0]?.leased, held.length))
+    source.check()
+    await looked
+    await handle(source, MESSAGES - held.length)
+  })
+})
