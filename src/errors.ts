@@ -23,7 +23,7 @@ export const errorKinds = {
     action: 'Use 1 to 200 letters, digits, dots, hyphens, underscores, colons or slashes.',
   },
   POSTHORN_UNKNOWN_ENGINE: {
-    happened: 'No engine serves the URL {url}.',
+    happened: 'No engine serves URLs that begin with {scheme}.',
     action: 'Use one of {known}.',
   },
   POSTHORN_DRIVER_MISSING: {

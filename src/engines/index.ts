@@ -48,12 +48,12 @@ async function load<Loaded>(byScheme: Loaders<Loaded>, url: URL | string): Promi
   const scheme = text.slice(0, text.indexOf(':') + 1).toLowerCase()
   if (Object.hasOwn(byScheme, scheme)) return await byScheme[scheme]!().catch(explainMissing)
   const known = Object.keys(byScheme).join(', ')
-  throw new PosthornError('POSTHORN_UNKNOWN_ENGINE', { url: withoutPassword(text), known })
+  throw new PosthornError('POSTHORN_UNKNOWN_ENGINE', { scheme: schemeOf(text), known })
 }
 
-// The error ends in logs, and the URL of a server carries its password.
-function withoutPassword(url: string): string {
-  return url.replace(/\/\/[^@/]*@/, '//***@')
+// The error ends in logs, and the URL of a server carries its password, wherever it is in one that is mistyped.
+function schemeOf(url: string): string {
+  return /^[a-z][a-z0-9+.-]*:/i.exec(url)?.[0] ?? 'no scheme'
 }
 
 // An old Node.js does not have the database that is part of newer ones, and drivers are installed by who needs them.

@@ -13,9 +13,11 @@ describe('connect', () => {
     })
   }
 
-  test('keeps passwords out of its errors', async () => {
-    await assert.rejects(connect('ftp://user:secret@host/x'), (error: Error) => !error.message.includes('secret'))
-  })
+  for (const url of ['ftp://user:secret@host/x', 'ftp://user:/secret@host/x', 'ftp://host/x?password=secret']) {
+    test(`keeps the password of ${url} out of its errors`, async () => {
+      await assert.rejects(connect(url), (error: Error) => !error.message.includes('secret'))
+    })
+  }
 
   const wrong: Record<string, unknown> = {
     'an unknown option': { leese: '5s' },

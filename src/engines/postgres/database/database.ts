@@ -10,6 +10,7 @@
 import pg from 'pg'
 import { PosthornError } from '../../../errors.ts'
 import type { PostgresAddress } from '../address.ts'
+import { Certificates } from './certificates.ts'
 import { describeFailure, isConnectionFailure, isOfNoUse } from './failure.ts'
 import { dropUnlessEnded } from './goodbye.ts'
 import { ENGINE_PLANNING, pooledPhrases, sessionPhrases } from './planning.ts'
@@ -34,6 +35,7 @@ const types: pg.CustomTypesConfig = {
 export class Database implements Queryable {
   readonly address: PostgresAddress
   readonly #pool: pg.Pool
+  readonly #certificates: Certificates
   readonly #opened = new Set<pg.Client>()
   readonly #configs = new Map<Statement, pg.QueryConfig>()
   readonly #phrases: typeof sessionPhrases
@@ -42,7 +44,12 @@ export class Database implements Queryable {
   constructor(address: PostgresAddress) {
     this.address = address
     this.#phrases = address.transactionPooling ? pooledPhrases : sessionPhrases
-    this.#pool = new pg.Pool({ ...clientConfig(address), max: address.connectionsMax, idleTimeoutMillis: KEPT_IDLE_MS })
+    this.#certificates = new Certificates(address.connectionString)
+    this.#pool = new pg.Pool({
+      ...clientConfig(this.#certificates),
+      max: address.connectionsMax,
+      idleTimeoutMillis: KEPT_IDLE_MS,
+    })
     // A connection that fails while nobody uses it has left the pool already.
     this.#pool.on('error', () => {})
     this.#pool.on('connect', (client) => this.#opened.add(client))
@@ -106,7 +113,7 @@ export class Database implements Queryable {
 
   /** A connection of its own, which is not part of the pool. `answerMsMax`: how long it waits for an answer; 0: for ever. */
   newClient(answerMsMax = ANSWER_MS_MAX): pg.Client {
-    const config = clientConfig(this.address)
+    const config = clientConfig(this.#certificates)
     const connectMsMax = answerMsMax === 0 ? CONNECT_MS_MAX : Math.min(CONNECT_MS_MAX, answerMsMax)
     return new pg.Client({ ...config, query_timeout: answerMsMax, connectionTimeoutMillis: connectMsMax })
   }
@@ -133,7 +140,10 @@ export class Database implements Queryable {
 
   async #withClient<Value>(use: (client: pg.PoolClient) => Promise<Value>): Promise<Value> {
     if (this.#refusal) throw this.#refusal
-    const client = await this.#pool.connect().catch((error: unknown) => this.#reject(error))
+    const client = await this.#pool.connect().catch((error: unknown) => {
+      this.#certificates.readAgain()
+      return this.#reject(error)
+    })
     let failure: unknown
     // Without a listener the failure of a connection would end the process.
     const noteFailure = (error: Error) => {
@@ -200,9 +210,10 @@ export class Database implements Queryable {
   }
 }
 
-function clientConfig({ connectionString }: PostgresAddress): pg.ClientConfig {
+function clientConfig({ connectionString, encryption }: Certificates): pg.ClientConfig {
   return {
     connectionString,
+    ssl: encryption,
     types,
     pipeline: true,
     keepAlive: true,

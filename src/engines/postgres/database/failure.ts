@@ -4,12 +4,14 @@ import { PosthornError } from '../../../errors.ts'
 interface ServerFailure extends Error {
   /** An SQLSTATE, or a code of the operating system. */
   readonly code?: string
+  /** What the server says has one. */
+  readonly severity?: string
 }
 
 const CLASS_LENGTH = 2
 /** SQLSTATE classes: data exception, integrity constraint violation, program limit exceeded. */
 const OF_THE_DATA = new Set(['22', '23', '54'])
-const NETWORK = new Set(['ECONNREFUSED', 'ECONNRESET', 'ENOTFOUND', 'ETIMEDOUT', 'EPIPE', 'EHOSTUNREACH', 'EAI_AGAIN'])
+const ENDS_CONNECTION = new Set(['FATAL', 'PANIC'])
 /** SQLSTATE classes: connection exception, invalid authorization, invalid catalog name. */
 const UNREACHABLE_CLASSES = new Set(['08', '28', '3D'])
 /** A server that only reads: a replica, which is no more or not yet the one that writes. */
@@ -29,9 +31,12 @@ const READ_TIMEOUT = /query read timeout/i
 
 /** Whether the connection, rather than the statement, failed: nothing is known of what was under way on it. */
 export function isConnectionFailure(error: unknown): boolean {
-  const { code = '', message } = error as ServerFailure
+  if (error instanceof PosthornError) return false
+  const { code = '', message, severity } = error as ServerFailure
   if (code === '') return CONNECTION_ENDED.test(message) || READ_TIMEOUT.test(message)
-  return NETWORK.has(code) || code.startsWith('08') || ENDED.has(code)
+  // No server has said it: it is the network's, the system's or that of the encryption.
+  if (severity === undefined) return true
+  return ENDS_CONNECTION.has(severity) || code.startsWith('08') || ENDED.has(code)
 }
 
 /** Whether another connection may serve better: it may lead to another server. */

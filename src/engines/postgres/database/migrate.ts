@@ -54,12 +54,22 @@ export async function migrate(database: Database, options: MigrateOptions = {}):
   client.on('error', () => {})
   try {
     await client.connect()
+    await checkEncoding(client)
     await new Migrating(database, client, options).run()
   } catch (error) {
     throw describeFailure(error, database.address.label)
   } finally {
     await endClient(client)
   }
+}
+
+/** Whatever is published must be storable: it would fail what is stored together with it. */
+async function checkEncoding(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ server_encoding: string }>('SHOW server_encoding')
+  const encoding = rows[0]!.server_encoding
+  if (encoding === 'UTF8' || encoding === 'SQL_ASCII') return
+  const feature = `a database whose encoding is ${encoding}; it must be UTF8`
+  throw new PosthornError('POSTHORN_UNSUPPORTED', { engine: 'postgres', feature })
 }
 
 class Migrating {

@@ -22,18 +22,24 @@ const PLANNING = {
   jit: 'off',
 }
 
+/** How values are read and written, which statements rely on. */
+const VALUES = {
+  array_nulls: 'on',
+  extra_float_digits: '1',
+}
+
 const PATIENCE = {
   idle_in_transaction_session_timeout: '5s',
   lock_timeout: '20s',
 }
 
 /** Until the connection ends. */
-export const ENGINE_PLANNING = `SELECT ${Object.entries({ ...PLANNING, ...PATIENCE })
+export const ENGINE_PLANNING = `SELECT ${Object.entries({ ...PLANNING, ...VALUES, ...PATIENCE })
   .map(([name, value]) => `set_config('${name}', '${value}', false)`)
   .join(', ')}`
 
 /** Until the transaction ends. */
-const USER_PLANNING = lifted({ ...PLANNING, ...PATIENCE })
+const USER_PLANNING = lifted({ ...PLANNING, ...VALUES, ...PATIENCE })
 
 function lifted(settings: Readonly<Record<string, string>>): string {
   return Object.keys(settings)
@@ -44,7 +50,7 @@ function lifted(settings: Readonly<Record<string, string>>): string {
 /** Undoes what somebody has set on a connection of ours. What was set for the transaction alone goes, too. */
 const RESET = 'RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL'
 
-const PATIENCE_ONCE = Object.entries(PATIENCE)
+const SETTINGS_ONCE = Object.entries({ ...VALUES, ...PATIENCE })
   .map(([name, value]) => `SET LOCAL ${name} = '${value}'`)
   .join('; ')
 
@@ -59,7 +65,7 @@ export const sessionPhrases = {
   takeBack: `${RESET}; ${ENGINE_PLANNING}`,
 }
 export const pooledPhrases: typeof sessionPhrases = {
-  begin: `${BEGIN}; ${PATIENCE_ONCE}`,
-  lend: lifted(PATIENCE),
-  takeBack: `${RESET}; ${PATIENCE_ONCE}`,
+  begin: `${BEGIN}; ${SETTINGS_ONCE}`,
+  lend: lifted({ ...VALUES, ...PATIENCE }),
+  takeBack: `${RESET}; ${SETTINGS_ONCE}`,
 }
