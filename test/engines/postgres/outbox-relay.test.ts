@@ -126,8 +126,11 @@ describe('the relay of the outbox', { concurrency: 2, skip: await whyNoPostgres(
     const stranded = await stage.query<StrandedRow>('SELECT topic, code FROM @.stranded')
     assert.deepEqual(stranded, [{ topic: 'short-lived', code: 'POSTHORN_TOPIC_NOT_FOUND' }])
     await stage.topics.ensure({ ...topicConfig, topic: 'short-lived' })
+    await user.query('BEGIN')
+    await stage.appendIn(user, ['newer'], { topic: 'short-lived' })
+    await user.query('COMMIT')
     await stage.relay.poll()
-    assert.deepEqual(await stage.logged('short-lived'), ['kept'])
+    assert.deepEqual(await stage.logged('short-lived'), ['kept', 'newer'])
     assert.deepEqual(await stage.query('SELECT * FROM @.stranded'), [])
   })
 

@@ -73,6 +73,28 @@ describe("in the user's transaction", { concurrency: 2, skip: await whyNoPostgre
     })
   }
 
+  test('a transaction that may only read is refused, and goes on', async (context) => {
+    const stage = await OutboxStage.make(context)
+    const user = await stage.user()
+    for (const which of ['a new connection', 'a known one']) {
+      await user.query('BEGIN READ ONLY')
+      await assert.rejects(stage.appendIn(user, [which]), REFUSED)
+      if (which === 'a new connection') assert.equal((await user.query('SELECT 1')).rowCount, 1)
+      await user.query('ROLLBACK; BEGIN')
+      await stage.appendIn(user, ['known from now on'])
+      await user.query('ROLLBACK')
+    }
+  })
+
+  test('serializable transactions that publish under ids of their own do not keep each other from committing', async (context) => {
+    const stage = await OutboxStage.make(context)
+    const users = [await stage.user(), await stage.user()]
+    for (const user of users) await user.query('BEGIN ISOLATION LEVEL SERIALIZABLE')
+    for (const [number, user] of users.entries()) await stage.appendIn(user, [number], { id: `order-${number}` })
+    for (const user of users) await user.query('COMMIT')
+    await eventually(async () => assert.deepEqual(await stage.logged(), [0, 1]))
+  })
+
   test('a publish after a roll-back that is not awaited stores nothing', async (context) => {
     const stage = await OutboxStage.make(context)
     const user = await stage.user()

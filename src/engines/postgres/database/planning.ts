@@ -22,8 +22,9 @@ const PLANNING = {
   jit: 'off',
 }
 
-/** How values are read and written, which statements rely on. */
-const VALUES = {
+/** What statements rely on, whatever is set for the role. */
+const RELIED_ON = {
+  default_transaction_isolation: 'read committed',
   array_nulls: 'on',
   extra_float_digits: '1',
 }
@@ -34,12 +35,12 @@ const PATIENCE = {
 }
 
 /** Until the connection ends. */
-export const ENGINE_PLANNING = `SELECT ${Object.entries({ ...PLANNING, ...VALUES, ...PATIENCE })
+export const ENGINE_PLANNING = `SELECT ${Object.entries({ ...PLANNING, ...RELIED_ON, ...PATIENCE })
   .map(([name, value]) => `set_config('${name}', '${value}', false)`)
   .join(', ')}`
 
 /** Until the transaction ends. */
-const USER_PLANNING = lifted({ ...PLANNING, ...VALUES, ...PATIENCE })
+const USER_PLANNING = lifted({ ...PLANNING, ...RELIED_ON, ...PATIENCE })
 
 function lifted(settings: Readonly<Record<string, string>>): string {
   return Object.keys(settings)
@@ -50,7 +51,7 @@ function lifted(settings: Readonly<Record<string, string>>): string {
 /** Undoes what somebody has set on a connection of ours. What was set for the transaction alone goes, too. */
 const RESET = 'RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL'
 
-const SETTINGS_ONCE = Object.entries({ ...VALUES, ...PATIENCE })
+const SETTINGS_ONCE = Object.entries({ ...RELIED_ON, ...PATIENCE })
   .map(([name, value]) => `SET LOCAL ${name} = '${value}'`)
   .join('; ')
 
@@ -66,6 +67,6 @@ export const sessionPhrases = {
 }
 export const pooledPhrases: typeof sessionPhrases = {
   begin: `${BEGIN}; ${SETTINGS_ONCE}`,
-  lend: lifted({ ...VALUES, ...PATIENCE }),
+  lend: lifted({ ...RELIED_ON, ...PATIENCE }),
   takeBack: `${RESET}; ${SETTINGS_ONCE}`,
 }

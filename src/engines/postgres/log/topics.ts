@@ -3,6 +3,7 @@ import { PosthornError } from '../../../errors.ts'
 import type { Database } from '../database/database.ts'
 import type { Queryable } from '../database/statement.ts'
 import type { SubscriptionKey, Turns } from '../delivery/turns.ts'
+import { outbox } from '../sql/outbox.ts'
 import * as sql from '../sql/topics.ts'
 import type { BatchReader } from './batches.ts'
 import { ensureSubscription } from './subscriptions.ts'
@@ -112,8 +113,11 @@ export class Topics {
     return this.#parts.database.transaction(async (rows) => {
       const values = [topic, kind, partitions, ...changeableOf(config)]
       const [inserted] = await rows.rows<{ topicId: number }>(sql.topics.insert, ...values)
-      if (inserted) await rows.run(sql.topics.addLanes, [inserted.topicId], [0], [partitions])
-      return inserted !== undefined
+      if (!inserted) return false
+      const added = rows.run(sql.topics.addLanes, [inserted.topicId], [0], [partitions])
+      // What waited for it in the outbox comes before all that is published from now on.
+      await Promise.all([added, rows.run(outbox.refloatInto, topic)])
+      return true
     })
   }
 }

@@ -58,6 +58,7 @@ interface Answer {
 interface Mark {
   readonly marked: string
   readonly outbox: string | null
+  readonly readOnly: boolean
 }
 
 interface Attempt {
@@ -161,6 +162,7 @@ export class Outbox {
     const { label, schema } = this.#parts.database.address
     const mark = await this.#ask<Mark>(connection, this.#texts.mark, [`"${schema}".outbox`])
     if (mark.outbox === null) throw invalidTransaction(`${OTHER_DATABASE} ${label}`)
+    if (mark.readOnly) throw invalidTransaction(READS_ONLY)
     attempt.mark = mark.marked
   }
 
@@ -245,9 +247,11 @@ class DistinctMessages {
 }
 
 const FAILED_BEFORE = 'a statement of its transaction has failed, so that it can only be rolled back'
+const READS_ONLY = 'its transaction may only read'
 const OTHER_DATABASE = 'its connection is to another database than the one that holds the messages,'
 const FAILED_TRANSACTION = '25P02'
 const NO_PRIVILEGE = '42501'
+const READ_ONLY_TRANSACTION = '25006'
 const SQLSTATE = /^(?!P[1-9])[0-9A-Z]{5}$/
 /** Where libraries keep the error that they wrap. */
 const WRAPPED = ['cause', 'driverError', 'driverAdapterError', 'meta', 'nativeError'] as const
@@ -256,6 +260,7 @@ function describe(error: unknown, store: string): PosthornError {
   if (error instanceof PosthornError) return error
   const code = sqlStateOf(error)
   if (code === FAILED_TRANSACTION) return invalidTransaction(FAILED_BEFORE, error)
+  if (code === READ_ONLY_TRANSACTION) return invalidTransaction(READS_ONLY, error)
   if (code === NO_PRIVILEGE) return invalidTransaction(`the server says ${messageOf(error)}`, error)
   if (code !== undefined)
     return describeFailure(Object.assign(new Error(messageOf(error), { cause: error }), { code }), store)

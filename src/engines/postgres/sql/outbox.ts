@@ -9,11 +9,12 @@ export const publishing = statements('publishing', {
   mark: `
     SELECT json_build_object(
              'marked', set_config('posthorn.transaction', pg_current_xact_id()::text, true),
-             'outbox', to_regclass($1::text)::text)::text AS answer`,
+             'outbox', to_regclass($1::text)::text, 'readOnly', current_setting('transaction_read_only') = 'on')::text AS answer`,
 
   // $1 topic, $2 group, $3 hashes of the ids that publishers gave (JSON), $4 installation, $5 whether a transaction is
   // known to be open, $6 whether the backlog was looked at, $7 now, $8 channel or nothing, $9 what is said there, $10 the
-  // mark that must be that of the transaction, if there is one. What does not insert leaves a mark.
+  // mark that must be that of the transaction, if there is one. What does not insert leaves a mark. Serializable
+  // transactions that look at ids of others which have just been inserted would keep each other from committing.
   insert: `
     WITH place AS (
       SELECT topic_id, max_backlog FROM @.topics WHERE topic = $1::text
@@ -24,8 +25,9 @@ export const publishing = statements('publishing', {
        WHERE EXISTS (SELECT FROM @.ids, place
                       WHERE ids.topic_id = place.topic_id AND ids.id_hash = hashes.id_hash
                         AND ids.expires_at_ms > $7::text::bigint)
-          OR EXISTS (SELECT FROM @.outbox_ids
-                      WHERE outbox_ids.id_hash = hashes.id_hash AND outbox_ids.topic = $1::text)
+          OR current_setting('transaction_isolation') <> 'serializable'
+             AND EXISTS (SELECT FROM @.outbox_ids
+                          WHERE outbox_ids.id_hash = hashes.id_hash AND outbox_ids.topic = $1::text)
     ), checks AS (
       SELECT CASE WHEN $10::text <> '' THEN coalesce(current_setting('posthorn.transaction', true) = $10::text, false)
                   ELSE $5::boolean OR coalesce(current_setting('posthorn.transaction', true)
@@ -121,12 +123,20 @@ export const outbox = statements('outbox', {
     INSERT INTO @.stranded (outbox_id, topic, "group", code, problem)
     SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[])`,
 
-  // What waited for its topic to be made again.
+  // What waited for its topic to be made again, and was put aside while it was made.
   refloat: `
     WITH back AS (
       DELETE FROM @.stranded USING @.topics
        WHERE stranded.topic = topics.topic AND stranded.code = 'POSTHORN_TOPIC_NOT_FOUND'
       RETURNING stranded.outbox_id, stranded.topic, stranded."group"
+    )
+    INSERT INTO @.outbox (topic, "group") SELECT topic, "group" FROM back ORDER BY outbox_id`,
+
+  // Together with the making of the topic, so that nothing newer comes before.
+  refloatInto: `
+    WITH back AS (
+      DELETE FROM @.stranded WHERE topic = $1 AND code = 'POSTHORN_TOPIC_NOT_FOUND'
+      RETURNING outbox_id, topic, "group"
     )
     INSERT INTO @.outbox (topic, "group") SELECT topic, "group" FROM back ORDER BY outbox_id`,
 
