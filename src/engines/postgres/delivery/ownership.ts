@@ -29,8 +29,10 @@ export class Ownership {
   holding(source: string): Holding {
     const active: number[] = []
     const surplus: number[] = []
+    const lanes = new LaneCounts(this.#partitionsOfLane)
+    const share = this.#share(source)
     for (const partition of this.#ownedBy(source)) {
-      if (this.#countLane(active, partition) < this.#share(source)) active.push(partition)
+      if (lanes.takeBelow(share, partition)) active.push(partition)
       else surplus.push(partition)
     }
     return { active, surplus }
@@ -39,12 +41,13 @@ export class Ownership {
   /** Takes free ones of these partitions for a source that has less than its share. Returns them. */
   acquire(source: string, partitions: readonly number[]): number[] {
     const busy = this.#busy()
-    const owned = this.#ownedBy(source)
+    const lanes = new LaneCounts(this.#partitionsOfLane)
+    const share = this.#share(source)
+    for (const partition of this.#ownedBy(source)) lanes.takeBelow(Number.POSITIVE_INFINITY, partition)
     const taken: number[] = []
     for (const partition of partitions) {
       if (this.#state.owners.has(partition) || busy.has(partition)) continue
-      if (this.#countLane(owned, partition) >= this.#share(source)) continue
-      owned.push(partition)
+      if (!lanes.takeBelow(share, partition)) continue
       taken.push(partition)
       this.#state.owners.set(partition, { source, announced: false })
     }
@@ -68,11 +71,6 @@ export class Ownership {
     return Math.floor(this.#partitionsOfLane / count) + (isEarly ? 1 : 0)
   }
 
-  #countLane(taken: readonly number[], partition: number): number {
-    const laneOf = (number: number) => Math.floor(number / this.#partitionsOfLane)
-    return taken.filter((other) => laneOf(other) === laneOf(partition)).length
-  }
-
   #ownedBy(source: string): number[] {
     const owned = [...this.#state.owners].filter(([, owner]) => owner.source === source)
     return owned.map(([partition]) => partition).toSorted((one, other) => one - other)
@@ -80,5 +78,24 @@ export class Ownership {
 
   #busy(): ReadonlySet<number> {
     return new Set(Array.from(this.#state.leases.values(), ({ partition }) => partition))
+  }
+}
+
+/** How many partitions have been taken of each lane. */
+class LaneCounts {
+  readonly #partitionsOfLane: number
+  readonly #taken: number[] = []
+
+  constructor(partitionsOfLane: number) {
+    this.#partitionsOfLane = partitionsOfLane
+  }
+
+  /** Takes one of the partition's lane, unless as many as this are taken already. */
+  takeBelow(most: number, partition: number): boolean {
+    const lane = Math.floor(partition / this.#partitionsOfLane)
+    const taken = this.#taken[lane] ?? 0
+    if (taken >= most) return false
+    this.#taken[lane] = taken + 1
+    return true
   }
 }

@@ -66,18 +66,16 @@ export class LogIndex implements LogView {
 
   /** After it, batches from the wanted offsets on are known: all, or a few hundred of each partition. */
   async refresh(rows: Queryable, wanted: readonly WantedTopic[]): Promise<void> {
-    const columns: [topicIds: number[], partitions: number[], from: number[]] = [[], [], []]
+    const known: Record<string, number> = {}
     for (const { topicId, generation, from } of wanted) {
       const topic = this.#topic(topicId, generation)
       for (const partition of new Set([...topic.numbers, ...from.keys()])) {
         const start = topic.partitions.get(partition)?.unknownFrom(from.get(partition) ?? 0) ?? from.get(partition) ?? 0
-        columns[0].push(topicId)
-        columns[1].push(partition)
-        columns[2].push(start)
+        known[`${topicId}/${partition}`] = start
       }
     }
     const topicIds = [...new Set(wanted.map(({ topicId }) => topicId))]
-    this.#merge(await rows.rows<DescribedRow>(sql.log.describe, topicIds, ...columns, DESCRIBED_AT_ONCE))
+    this.#merge(await rows.rows<DescribedRow>(sql.log.describe, topicIds, JSON.stringify(known), DESCRIBED_AT_ONCE))
   }
 
   /** Batches that are committed. */
