@@ -1,5 +1,6 @@
 import type { Failure, StoredMessage } from '../../../engine.ts'
 import type { PosthornError } from '../../../errors.ts'
+import type { MessageRange } from '../log/batches.ts'
 import * as sql from '../sql/turns.ts'
 import type { GrantingParts, Planned } from './granting.ts'
 import { contains } from './lease.ts'
@@ -35,7 +36,7 @@ export class PlanReader {
       from: open[0]!,
       to: open.at(-1)!,
     }))
-    const isCancelled = await this.#cancelled(turn)
+    const isCancelled = await this.#cancelled(turn, ranges)
     const { messages, damaged } = await this.#parts.batches.read(turn.rows, ranges)
     const found: FoundMessages[] = []
     const gone: Planned[] = []
@@ -53,9 +54,15 @@ export class PlanReader {
     return { found, damaged: damaged.map(({ error }) => error) }
   }
 
-  async #cancelled({ rows, subscription }: Turn): Promise<IsCancelled> {
-    if (!subscription.hasCancelled) return () => false
-    const found = await rows.rows<{ partition: number; offset: number }>(sql.turns.cancelled, subscription.topicId)
+  async #cancelled({ rows, subscription }: Turn, ranges: readonly MessageRange[]): Promise<IsCancelled> {
+    if (!subscription.hasCancelled || ranges.length === 0) return () => false
+    const found = await rows.rows<{ partition: number; offset: number }>(
+      sql.turns.cancelledIn,
+      subscription.topicId,
+      ranges.map(({ partition }) => partition),
+      ranges.map(({ from }) => from),
+      ranges.map(({ to }) => to),
+    )
     const places = new Set(found.map(({ partition, offset }) => `${partition}:${offset}`))
     return (partition, offset) => places.has(`${partition}:${offset}`)
   }

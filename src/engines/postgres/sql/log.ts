@@ -37,6 +37,15 @@ export const log = statements('log', {
                           ORDER BY version DESC LIMIT 1) newest
      WHERE s.topic_id = ANY($1::int[])`,
 
+  withCancelled: `SELECT topic_id AS "topicId" FROM @.topics WHERE topic_id = ANY($1::int[]) AND has_cancelled`,
+
+  cancelledFrom: `
+    SELECT wanted.topic_id AS "topicId", wanted.partition, c."offset"
+      FROM unnest($1::int[], $2::int[], $3::bigint[]) AS wanted(topic_id, partition, from_offset)
+     CROSS JOIN LATERAL (SELECT "offset" FROM @.cancelled
+                          WHERE topic_id = wanted.topic_id AND partition = wanted.partition
+                            AND "offset" >= wanted.from_offset) c`,
+
   cancelled: `
     SELECT c.topic_id AS "topicId", c.partition, c."offset"
       FROM @.cancelled c JOIN @.topics t USING (topic_id) WHERE c.topic_id = ANY($1::int[]) AND t.has_cancelled`,

@@ -28,7 +28,13 @@ export const turns = statements('turns', {
                           WHERE subscription_id = known.subscription_id
                           ORDER BY version DESC LIMIT 1) newest`,
 
-  cancelled: `SELECT partition, "offset" FROM @.cancelled WHERE topic_id = $1`,
+  cancelledIn: `
+    SELECT wanted.partition, c."offset"
+      FROM unnest($2::int[], $3::bigint[], $4::bigint[]) AS wanted(partition, from_offset, to_offset)
+     CROSS JOIN LATERAL (
+             SELECT "offset" FROM @.cancelled
+              WHERE topic_id = $1 AND partition = wanted.partition
+                AND "offset" >= wanted.from_offset AND "offset" < wanted.to_offset) c`,
 
   cancelledBetween: `
     SELECT "offset" FROM @.cancelled WHERE topic_id = $1 AND partition = $2 AND "offset" >= $3 AND "offset" < $4`,
