@@ -1,14 +1,19 @@
 /** What has to be done now and then for a store, whoever of its processes does it. */
 import type { Clock, Timer } from '../../environment/index.ts'
+import type { Database } from './database/database.ts'
+import type { Turns } from './delivery/turns.ts'
 import type { Admissions } from './limits/admissions.ts'
 import type { Stored } from './log/append-work.ts'
 import type { Delayed } from './log/delayed.ts'
 import type { Retention } from './log/retention.ts'
+import type { Steps } from './settlement/steps.ts'
+import { steps } from './sql/steps.ts'
 
 const PROMOTE_EVERY_MS = 1_000
 const CLEAN_EVERY_MS = 10_000
 const BUSY_MS = 250
 const LEAVE_EVERY_MS = 1_000
+const SWEEP_EVERY_MS = 600_000
 const CHECK_EVERY_MS = 10_000
 const CHECK_EVERY_MS_WITHOUT_NOTICES = 1_000
 /** What is further away is found by looking again. */
@@ -121,6 +126,28 @@ export class Departures {
 
   async run(): Promise<void> {
     for (const source of this.#leaving) await source.leave()
+  }
+}
+
+/** Forgets the steps of messages that are not delivered again. Most have gone with their messages. */
+export class StepSweeping {
+  readonly name = 'forgetting steps'
+  readonly everyMs = SWEEP_EVERY_MS
+  readonly #database: Database
+  readonly #turns: Turns
+  readonly #steps: Steps
+
+  constructor({ database, turns, steps }: { database: Database; turns: Turns; steps: Steps }) {
+    this.#database = database
+    this.#turns = turns
+    this.#steps = steps
+  }
+
+  async run(): Promise<void> {
+    const found = await this.#database.rows<{ subscriptionId: number }>(steps.withSteps)
+    for (const { subscriptionId } of found) {
+      await this.#turns.across([subscriptionId], async ([turn]) => turn && this.#steps.sweep(turn))
+    }
   }
 }
 

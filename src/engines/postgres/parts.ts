@@ -3,7 +3,7 @@ import type { EngineOptions } from '../../engine.ts'
 import type { Clock, Logger } from '../../environment/index.ts'
 import { PosthornError } from '../../errors.ts'
 import type { PostgresAddress } from './address.ts'
-import { Checks, type ChoresParts, Cleaning, Departures, Promotions, QueueCleaning } from './chores.ts'
+import { Checks, type ChoresParts, Cleaning, Departures, Promotions, QueueCleaning, StepSweeping } from './chores.ts'
 import { Losses } from './consumers/losses.ts'
 import { Session } from './consumers/session.ts'
 import { Watch } from './consumers/watch.ts'
@@ -140,6 +140,7 @@ export class Parts implements Core {
       new Cleaning(chores),
       checks,
       departures,
+      new StepSweeping(this),
     ])
     this.admin = new PostgresAdmin({
       ...this.#adminParts(),

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { Failure, SettledException } from '../../../src/engine.ts'
+import { StepSweeping } from '../../../src/engines/postgres/chores.ts'
 import { idHash } from '../../../src/engines/postgres/log/id-hash.ts'
 import { seededRandom } from '../../../src/environment/index.ts'
 import { IdentifierSource } from '../../../src/message/identifier.ts'
@@ -278,6 +279,22 @@ describe('operators of a Postgres store', { skip: await whyNoPostgres() }, () =>
       assert.deepEqual(await world.admin.checkIntegrity(), [])
     })
 
+    test('delayed messages and ids go however many there are, and those of other topics stay', async (context) => {
+      const world = await openWorld(context)
+      await world.topic()
+      const many = `FROM generate_series(1, 12000), (VALUES ((SELECT topic_id FROM @.topics)), (-1)) AS topic(topic_id)`
+      await world.query(`INSERT INTO @.ids SELECT topic_id, gen_random_uuid(), 1e15 ${many}`)
+      const columns = 'topic_id, partition, id_hash, deliver_at_ms, time_ms, shared, own'
+      await world.query(
+        `INSERT INTO @.delayed (${columns}) SELECT topic_id, 0, gen_random_uuid(), 1e15, 0, '{}', '{}' ${many}`,
+      )
+      assert.equal(await world.admin.purge(TOPIC), 12_000)
+      for (const table of ['ids', 'delayed']) {
+        const left = await world.query(`SELECT topic_id, count(*)::int FROM @.${table} GROUP BY topic_id`)
+        assert.deepEqual(left, [{ topic_id: -1, count: 12_000 }])
+      }
+    })
+
     test('what was committed to the outbox, and what got stuck there, is deleted too', async (context) => {
       const world = await openWorld(context)
       await world.topic()
@@ -381,6 +398,27 @@ describe('operators of a Postgres store', { skip: await whyNoPostgres() }, () =>
       'Lease 3 of subscription mail of topic events is for a message that is not set aside.',
       'Leases or returned messages of subscription mail of topic events overlap, or make no sense.',
       '0 messages of subscription mail of topic events are set aside, and 3 are accounted for.',
+    ])
+  })
+
+  test('steps whose message is not delivered again are forgotten', async (context) => {
+    const world = await openWorld(context)
+    await world.topic()
+    await world.subscription()
+    await world.store(named('a', 'b', 'c', 'd'))
+    const lease = await world.lease(4)
+    for (const offset of [0, 1, 2, 3]) {
+      await world.turn((turn) => world.steps.record(turn, SOURCE, lease, offset, 'charge', '1'))
+    }
+    await bury(world, lease, 1)
+    await retry(world, lease, 2)
+    // By a handler that no longer knows of steps.
+    await world.turn((turn) => world.settling.settle(turn, SOURCE, [{ lease, acked: [0, 1], exceptions: [] }]))
+    await new StepSweeping(world).run()
+    assert.deepEqual(await world.query(`SELECT "offset" FROM @.steps ORDER BY 1`), [
+      { offset: 1 },
+      { offset: 2 },
+      { offset: 3 },
     ])
   })
 })

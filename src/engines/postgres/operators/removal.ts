@@ -2,7 +2,7 @@
 import type { SubscriptionRef } from '../../../engine.ts'
 import { PosthornError } from '../../../errors.ts'
 import type { Database } from '../database/database.ts'
-import type { Queryable } from '../database/statement.ts'
+import type { Queryable, Statement } from '../database/statement.ts'
 import type { Turn } from '../delivery/turns.ts'
 import { endsOf, type PartitionEnds } from '../log/positions.ts'
 import type { Topics } from '../log/topics.ts'
@@ -21,8 +21,14 @@ export interface Purged extends Touched {
   readonly messages: number
 }
 
-/** Batches that are deleted in one transaction. */
+interface DeletedSome {
+  readonly deleted: number
+  readonly lastHash: string | null
+}
+
+/** Batches, ids or delayed messages that are deleted in one transaction. */
 const DELETED_AT_ONCE = 5_000
+const LEAST_HASH = '00000000-0000-0000-0000-000000000000'
 
 export class Removal {
   readonly #database: Database
@@ -36,18 +42,21 @@ export class Removal {
   }
 
   /**
-   * Deletes all messages of a topic. They are out of reach with one short transaction, however many they are; then their
-   * batches are deleted, some at a time. Should that be interrupted, the next purge deletes what is left of them.
+   * Deletes all messages of a topic. What is delayed, and ids, go first, some at a time; then all that is in the log is
+   * out of reach with one short transaction, and its batches are deleted, some at a time. Should that be interrupted,
+   * the next purge deletes what is left.
    *
    * What waits in the outbox goes first, in a transaction of its own: a relay that has it in hand already must not wait
    * for the topic while the topic waits for the relay. What that one moves meanwhile is in the log before it is emptied.
    */
   async purge(topic: string): Promise<Purged> {
-    await this.#topics.find(topic)
+    const { topicId } = await this.#topics.find(topic)
     const waiting = await discard(this.#database, topic)
+    const delayed = await this.#deleteSome(sql.deleteSomeDelayed, topicId)
+    await this.#deleteSome(sql.deleteSomeIds, topicId)
     const purged = await this.#changes.run(topic, purgeIn)
     await this.#deleteBatches(purged.topicId)
-    return { ...purged, messages: purged.messages + waiting }
+    return { ...purged, messages: purged.messages + waiting + delayed }
   }
 
   async deleteSubscription({ topic, subscription }: SubscriptionRef): Promise<Touched> {
@@ -68,6 +77,18 @@ export class Removal {
   async deleteTopic(topic: string): Promise<Touched> {
     await this.purge(topic)
     return this.#changes.run(topic, deleteTopicIn)
+  }
+
+  /** Deletes what there may be millions of, so that little is left for the transaction that locks the topic. */
+  async #deleteSome(statement: Statement, topicId: number): Promise<number> {
+    let total = 0
+    for (let bound = LEAST_HASH; ; ) {
+      const values = [topicId, bound, DELETED_AT_ONCE]
+      const [{ deleted, lastHash }] = (await this.#database.rows<DeletedSome>(statement, ...values)) as [DeletedSome]
+      total += deleted
+      if (deleted < DELETED_AT_ONCE || lastHash === null) return total
+      bound = lastHash
+    }
   }
 
   async #deleteBatches(topicId: number): Promise<void> {

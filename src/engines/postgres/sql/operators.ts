@@ -1,5 +1,17 @@
 import { statements } from '../database/statement.ts'
 
+function someOf(table: 'ids' | 'delayed'): string {
+  return `
+    WITH chosen AS (
+      SELECT id_hash FROM @.${table} WHERE topic_id = $1 AND id_hash > $2::uuid ORDER BY id_hash LIMIT $3
+    ), gone AS (
+      DELETE FROM @.${table} USING chosen
+       WHERE ${table}.topic_id = $1 AND ${table}.id_hash = chosen.id_hash
+      RETURNING ${table}.id_hash
+    )
+    SELECT count(*) AS deleted, max(id_hash::text COLLATE "C") AS "lastHash" FROM gone`
+}
+
 export const operators = statements('operators', {
   // Nothing is appended to the topic until the transaction ends.
   lockTopic: `
@@ -25,6 +37,9 @@ export const operators = statements('operators', {
 
   noteGeneration: `UPDATE @.topics SET generation = generation + 1, has_cancelled = false WHERE topic_id = $1`,
 
+  // Some of them, above a bound: the others were deleted before, and may still stand in the index.
+  deleteSomeDelayed: someOf('delayed'),
+  deleteSomeIds: someOf('ids'),
   deleteDelayed: `DELETE FROM @.delayed WHERE topic_id = $1`,
   deleteIds: `DELETE FROM @.ids WHERE topic_id = $1`,
   deleteCancelled: `DELETE FROM @.cancelled WHERE topic_id = $1`,

@@ -11,6 +11,10 @@ export const steps = statements('steps', {
     DELETE FROM @.steps s USING unnest($2::int[], $3::bigint[]) AS done(partition, "offset")
      WHERE s.subscription_id = $1 AND s.partition = done.partition AND s."offset" = done."offset"`,
 
+  withSteps: `
+    SELECT subscription_id AS "subscriptionId" FROM @.subscriptions s
+     WHERE EXISTS (SELECT FROM @.steps WHERE steps.subscription_id = s.subscription_id)`,
+
   // Those of messages that are no dead letters, not set aside, and not within these ranges.
   sweep: `
     DELETE FROM @.steps s
