@@ -206,6 +206,11 @@ export class Parts implements Core {
     await this.#housekeeping.catchUp()
   }
 
+  /** Waits for no answer of the server any more. */
+  cutOff(): void {
+    this.database.cutOff(new PosthornError('POSTHORN_CLOSED', { operation: 'a call' }))
+  }
+
   /** Ends what was begun, and gives back what is held. */
   async stop(): Promise<void> {
     this.transactions.close()

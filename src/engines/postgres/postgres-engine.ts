@@ -3,7 +3,8 @@
  *
  * All that is asked for is sent to the server from the event loop, which never waits for it; only the session is kept
  * alive by a thread. States: open; closing, when nothing new is taken, and what was begun is finished; closed. While the
- * server is away, calls reject with a coded error, and pulls are tried again by whoever pulls.
+ * server is away, calls reject with a coded error, and pulls are tried again by whoever pulls. Closing takes some seconds
+ * at most: then connections that nobody answers are dropped.
  */
 import type {
   AppendGroup,
@@ -21,6 +22,9 @@ import type {
 import type { PostgresAddress } from './address.ts'
 import { Parts } from './parts.ts'
 import { PostgresSource } from './source.ts'
+
+/** After so long it gives up what a server that does not answer was to be told. */
+const CLOSE_MS_MAX = 5_000
 
 export class PostgresEngine implements Engine {
   readonly name = 'postgres'
@@ -102,10 +106,15 @@ export class PostgresEngine implements Engine {
   }
 
   async #close(): Promise<void> {
-    await Promise.allSettled([...this.#parts.sources].map((source) => source.close()))
-    this.#parts.close()
-    await Promise.allSettled(this.#appends)
-    await this.#parts.stop()
+    const patience = this.#parts.clock.setTimer(CLOSE_MS_MAX, () => this.#parts.cutOff())
+    try {
+      await Promise.allSettled([...this.#parts.sources].map((source) => source.close()))
+      this.#parts.close()
+      await Promise.allSettled(this.#appends)
+      await this.#parts.stop()
+    } finally {
+      patience.cancel()
+    }
   }
 
   async #underWay<Value>(work: Promise<Value>): Promise<Value> {

@@ -5,9 +5,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, type TestContext, test } from 'node:test'
 import { DatabaseError } from 'pg'
+import { parsePostgresAddress } from '../../../src/engines/postgres/address.ts'
+import { Database } from '../../../src/engines/postgres/database/database.ts'
 import { isConnectionFailure } from '../../../src/engines/postgres/database/failure.ts'
 import { PosthornError } from '../../../src/errors.ts'
 import { sharedPostgres, whyNoPostgres } from '../../servers/shared-postgres.ts'
+import { PostgresProxy } from './faults-proxy.ts'
 import { atEnd, coded, events, eventually, Inbox, newStore, open, openClient } from './faults-stage.ts'
 
 async function certificateFile(context: TestContext): Promise<string> {
@@ -50,6 +53,26 @@ describe('connecting to Postgres', { skip: await whyNoPostgres() }, () => {
     atEnd(context, () => admin.query(`DROP DATABASE ${name} WITH (FORCE)`))
     server.pathname = `/${name}`
     await assert.rejects(open(context, server.href), coded('POSTHORN_UNSUPPORTED'))
+  })
+
+  test('what waits for an answer that does not come can be cut off', async (context) => {
+    const { url } = await newStore(context)
+    const proxy = await PostgresProxy.start(context, url)
+    const database = new Database(parsePostgresAddress(proxy.url))
+    const one = { name: 'test_one', text: 'SELECT 1 AS one' }
+    await database.rows(one)
+    const connected = database.newClient()
+    connected.on('error', () => {})
+    await connected.connect()
+    proxy.freeze()
+    const asked = assert.rejects(database.rows(one), coded('POSTHORN_STORAGE_UNAVAILABLE'))
+    const ended = assert.rejects(connected.query('SELECT 1'))
+    // What was asked is on its way.
+    await new Promise(setImmediate)
+    database.cutOff(new PosthornError('POSTHORN_CLOSED', { operation: 'it' }))
+    await Promise.all([asked, ended])
+    await assert.rejects(database.rows(one), coded('POSTHORN_CLOSED'))
+    await database.close()
   })
 
   const failures: readonly (readonly [what: string, failure: Error, ofConnection: boolean])[] = [

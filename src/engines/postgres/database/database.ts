@@ -37,6 +37,8 @@ export class Database implements Queryable {
   readonly #pool: pg.Pool
   readonly #certificates: Certificates
   readonly #opened = new Set<pg.Client>()
+  /** All that have not ended, also those that are not connected yet. */
+  readonly #made = new Set<pg.Client>()
   readonly #configs = new Map<Statement, pg.QueryConfig>()
   readonly #phrases: typeof sessionPhrases
   #refusal: PosthornError | undefined
@@ -45,8 +47,16 @@ export class Database implements Queryable {
     this.address = address
     this.#phrases = address.transactionPooling ? pooledPhrases : sessionPhrases
     this.#certificates = new Certificates(address.connectionString)
+    const track = (client: pg.Client) => this.#track(client)
+    class TrackedClient extends pg.Client {
+      constructor(config?: pg.ClientConfig) {
+        super(config)
+        track(this)
+      }
+    }
     this.#pool = new pg.Pool({
       ...clientConfig(this.#certificates),
+      Client: TrackedClient,
       max: address.connectionsMax,
       idleTimeoutMillis: KEPT_IDLE_MS,
     })
@@ -115,7 +125,7 @@ export class Database implements Queryable {
   newClient(answerMsMax = ANSWER_MS_MAX): pg.Client {
     const config = clientConfig(this.#certificates)
     const connectMsMax = answerMsMax === 0 ? CONNECT_MS_MAX : Math.min(CONNECT_MS_MAX, answerMsMax)
-    return new pg.Client({ ...config, query_timeout: answerMsMax, connectionTimeoutMillis: connectMsMax })
+    return this.#track(new pg.Client({ ...config, query_timeout: answerMsMax, connectionTimeoutMillis: connectMsMax }))
   }
 
   /** Nothing is sent any more: all that is asked for rejects with this error. What is on its way may still be carried out. */
@@ -131,6 +141,12 @@ export class Database implements Queryable {
   /** Resolves when the server has answered something. */
   async answer(): Promise<void> {
     await this.#withClient((client) => client.query('SELECT'))
+  }
+
+  /** Drops all connections, and those that are being made: what waits for an answer rejects, and nothing is asked any more. */
+  cutOff(error: PosthornError): void {
+    this.refuse(error)
+    for (const client of this.#made) client.connection.stream.destroy()
   }
 
   async close(): Promise<void> {
@@ -188,6 +204,12 @@ export class Database implements Queryable {
     if (result.command === 'COMMIT') return
     const details = { store: this.address.label, problem: 'the transaction was rolled back' }
     throw new PosthornError('POSTHORN_STORAGE_FAILED', details)
+  }
+
+  #track(client: pg.Client): pg.Client {
+    this.#made.add(client)
+    client.once('end', () => this.#made.delete(client))
+    return client
   }
 
   #ofPool(client: pg.ClientBase): Queryable {
