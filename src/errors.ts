@@ -129,6 +129,10 @@ export const errorKinds = {
     action: 'Stop every process that uses it, and run the command again.',
     retryable: true,
   },
+  POSTHORN_STORE_MOVED: {
+    happened: 'What {store} holds was moved to {movedTo}.',
+    action: 'Connect to that, or run "posthorn reopen" with the URL of the file to use it all the same.',
+  },
   POSTHORN_TARGET_NOT_EMPTY: {
     happened: '{store} cannot be moved into: {problem}.',
     action: 'Move into an empty database or schema; what is in this one was left as it was.',

@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander'
 import type { Clock } from '../environment/index.ts'
 import { EXIT, report } from './failure.ts'
 import { type MigrateOptions, migrate } from './migrate.ts'
+import { reopen } from './reopen.ts'
 import type { Terminal } from './terminal.ts'
 
 /** By its name, because it lies elsewhere beside the compiled files than beside the sources. */
@@ -13,6 +14,11 @@ const MIGRATE = [
   'subscriptions with their positions, retries, delayed messages, dead letters, steps and remembered ids.',
   'Stop the application first: nobody else may have the file open, or consume from the target, which has to be empty.',
   'It may be stopped at any moment and run again.',
+].join(' ')
+
+const REOPEN = [
+  'Lets an SQLite file be used again that was moved elsewhere. What it held then is in both stores, and is handled twice,',
+  'unless the other one is given up.',
 ].join(' ')
 
 /** Carries out a command line, without the names of the program. Resolves with the exit code, and never rejects. */
@@ -46,5 +52,11 @@ function programFor(terminal: Terminal, clock: Clock): Command {
     .option('--json', 'write the report, or the error, as JSON')
     .addHelpText('after', '\nExit codes: 0 moved, 1 failed, 2 called wrongly.')
     .action((options: MigrateOptions) => migrate(options, terminal, clock))
+  program
+    .command('reopen')
+    .summary('let a store be used again that was moved')
+    .description(REOPEN)
+    .argument('<url>', 'the store that was moved, such as sqlite:data/posthorn.db')
+    .action((url: string) => reopen(url, terminal, clock))
   return program
 }

@@ -1,6 +1,6 @@
 import type { ConnectEngine } from '../engine.ts'
 import { PosthornError } from '../errors.ts'
-import type { OpenMoveSource, OpenMoveTarget } from './moving.ts'
+import type { OpenMoveSource, OpenMoveTarget, ReopenMoved } from './moving.ts'
 
 export type * from './moving.ts'
 
@@ -22,6 +22,10 @@ const moveSourceByScheme: Loaders<OpenMoveSource> = {
   'sqlite:': async () => (await import('./sqlite/moving/source.ts')).openSqliteMoveSource,
 }
 
+const reopenByScheme: Loaders<ReopenMoved> = {
+  'sqlite:': async () => (await import('./sqlite/moving/source.ts')).reopenSqlite,
+}
+
 const loadPostgresMoveTarget = async () => (await import('./postgres/moving/target.ts')).openPostgresMoveTarget
 const moveTargetByScheme: Loaders<OpenMoveTarget> = {
   'postgres:': loadPostgresMoveTarget,
@@ -36,6 +40,11 @@ export function loadEngine(url: URL | string): Promise<ConnectEngine> {
 /** What opens a store to move everything out of it. Rejects with POSTHORN_UNKNOWN_ENGINE. */
 export function loadMoveSource(url: string): Promise<OpenMoveSource> {
   return load(moveSourceByScheme, url)
+}
+
+/** What lets a store be used again that was moved. Rejects with POSTHORN_UNKNOWN_ENGINE. */
+export function loadReopen(url: string): Promise<ReopenMoved> {
+  return load(reopenByScheme, url)
 }
 
 /** What opens a store to move everything into it. Rejects with POSTHORN_UNKNOWN_ENGINE. */

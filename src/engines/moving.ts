@@ -9,6 +9,9 @@
  * Ids of topics and subscriptions are the source's. Partitions and offsets stay what they were.
  */
 
+/** Lets a store be used again that was left by a move. Resolves with whether it was. */
+export type ReopenMoved = (url: string, nowMs: number) => Promise<boolean>
+
 /** Opens a store that exists, to move everything out of it. Rejects with a coded error. */
 export type OpenMoveSource = (url: string, nowMs: number) => Promise<MoveSource>
 
@@ -194,6 +197,8 @@ export interface MoveSource extends MoveContents {
   summary(partition: PartitionName, before: number): BatchSummary
   /** The batches of a partition from an offset on. */
   batches(partition: PartitionName, from: number): Iterable<MovedBatch>
+  /** Everything is elsewhere: whoever opens it from now on to use it is told so. */
+  leave(movedTo: string): void
   close(): void
 }
 

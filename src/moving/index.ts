@@ -1,4 +1,4 @@
-import { loadMoveSource, loadMoveTarget } from '../engines/index.ts'
+import { loadMoveSource, loadMoveTarget, loadReopen } from '../engines/index.ts'
 import type { Clock } from '../environment/index.ts'
 import { type MoveProgress, type MoveReport, move } from './move.ts'
 
@@ -29,4 +29,10 @@ export async function moveStore({ from, to, clock, onProgress }: MoveOptions): P
   } finally {
     await target.close()
   }
+}
+
+/** Lets a store be used again that was moved. Resolves with whether it was. Nobody may have it open. */
+export async function reopenStore(url: string, clock: Clock): Promise<boolean> {
+  const reopen = await loadReopen(url)
+  return await reopen(url, clock.now())
 }

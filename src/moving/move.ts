@@ -1,6 +1,7 @@
 /**
  * Moves everything of one store into another, of another engine. The log goes first, partition by partition; then all the
- * rest in one transaction, which is committed only if as much has arrived as has left.
+ * rest in one transaction, which is committed only if as much has arrived as has left. At last the source is marked, so
+ * that a process that was left on it does not do everything a second time.
  *
  * It may be ended at any moment and begun again: of the log, what has arrived and is as it is in the source stays.
  */
@@ -36,11 +37,13 @@ export async function move(
   const ends = { from: source.store, to: target.store }
   const finished = await target.begin(claimOf(source), clock.now())
   if (finished) {
+    source.leave(target.store)
     return { ...ends, wasComplete: true, finishedAt: toText(finished.finishedAtMs), moved: finished.counts }
   }
   await moveLog(source, target, onProgress)
   const finishedAtMs = clock.now()
   await target.complete(source, (arrived) => refuseDifference(source, target, arrived), finishedAtMs)
+  source.leave(target.store)
   return { ...ends, wasComplete: false, finishedAt: toText(finishedAtMs), moved: source.counts }
 }
 

@@ -4,7 +4,8 @@ import { describe, type TestContext, test } from 'node:test'
 import type { Engine, Grant, SubscriptionRef } from '../../src/engine.ts'
 import { connectPostgres } from '../../src/engines/postgres/index.ts'
 import { connectSqlite } from '../../src/engines/sqlite/index.ts'
-import { silentLogger, systemEnvironment } from '../../src/environment/index.ts'
+import { silentLogger, systemClock, systemEnvironment } from '../../src/environment/index.ts'
+import { reopenStore } from '../../src/moving/index.ts'
 import { newFile } from '../engines/sqlite/bench.ts'
 import { newDatabase, whyNoPostgres } from '../servers/shared-postgres.ts'
 import { migrate } from './command.ts'
@@ -26,6 +27,7 @@ async function bothEnds(context: TestContext): Promise<{ old: Engine; moved: Eng
   await fillStore(context, file)
   const { code, log } = await migrate(file, url)
   assert.equal(code, 0, log)
+  await reopenStore(`sqlite:${file}`, systemClock)
   const old = await connectSqlite(`sqlite:${file}`, OPTIONS)
   opened.push(old)
   const moved = await connectPostgres(url, OPTIONS)

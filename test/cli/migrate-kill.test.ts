@@ -1,7 +1,8 @@
 /** The command dies at any moment, and is run again. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
-import { seededRandom } from '../../src/environment/index.ts'
+import { seededRandom, systemClock } from '../../src/environment/index.ts'
+import { reopenStore } from '../../src/moving/index.ts'
 import { numbersTo } from '../conformance/messages.ts'
 import { Bench, newFile } from '../engines/sqlite/bench.ts'
 import { newDatabase, whyNoPostgres } from '../servers/shared-postgres.ts'
@@ -39,6 +40,7 @@ async function filledFile(context: TestContext): Promise<string> {
 async function countSends(context: TestContext, file: string): Promise<number> {
   const { code, log } = await dyingMigrate(file, await emptyDatabase(context), undefined)
   assert.equal(code, 0, log)
+  await reopenStore(`sqlite:${file}`, systemClock)
   return Number(/^sent (\d+) times$/m.exec(log)![1])
 }
 

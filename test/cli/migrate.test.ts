@@ -2,11 +2,12 @@ import assert from 'node:assert/strict'
 import { DatabaseSync } from 'node:sqlite'
 import { describe, type TestContext, test } from 'node:test'
 import type { ErrorCode } from '../../src/errors.ts'
+import { assertCode } from '../conformance/assertions.ts'
 import { Bench, HERE, newFile, TOPIC } from '../engines/sqlite/bench.ts'
 import { Child } from '../engines/sqlite/processes/child.ts'
 import { VERSION_1 } from '../engines/sqlite/schemas/version-1.ts'
 import { newDatabase, whyNoPostgres } from '../servers/shared-postgres.ts'
-import { type Ended, migrate } from './command.ts'
+import { type Ended, migrate, posthorn } from './command.ts'
 import { type Contents, contentsOfDatabase, contentsOfFile, returnedIn, withClient } from './contents.ts'
 import { fillStore } from './filled-store.ts'
 
@@ -97,9 +98,15 @@ describe('posthorn migrate', { skip: await whyNoPostgres(), concurrency: 2 }, ()
     assert.equal(subscriptions![0]!.subscription, 'in use by now')
   })
 
-  test('refuses a file that was used again after it had been moved', async (context) => {
+  test('keeps a moved file from being used, and refuses one that was all the same', async (context) => {
     const [file, url] = [await smallFile(context), await emptyDatabase(context)]
     assert.equal((await migrate(file, url)).code, 0)
+    await assert.rejects(Bench.open(context, file), (error: Error) => {
+      assertCode(error, 'POSTHORN_STORE_MOVED')
+      return error.message.includes(new URL(url).pathname) && !error.message.includes(new URL(url).password)
+    })
+    assert.match((await posthorn(['reopen', `sqlite:${file}`])).output, /^Reopened/)
+    assert.match((await posthorn(['reopen', `sqlite:${file}`])).output, /was not moved/)
     const bench = await Bench.open(context, file)
     await bench.publish(['too late'])
     await bench.engine.close()

@@ -25,6 +25,7 @@ import type {
   MoveSource,
   OpenMoveSource,
   PartitionName,
+  ReopenMoved,
 } from '../../moving.ts'
 import { BROKEN_PLACES } from '../sql/inspection.ts'
 import * as sql from '../sql/moving.ts'
@@ -52,6 +53,16 @@ export const openSqliteMoveSource: OpenMoveSource = async (url, nowMs) => {
   } catch (error) {
     connection.close()
     throw describeFailure(error, connection.file)
+  }
+}
+
+/** Lets a file be used again after it was moved. Says whether it had been. Rejects as opening it to move it does. */
+export const reopenSqlite: ReopenMoved = async (url, nowMs) => {
+  const connection = openAlone(url, nowMs)
+  try {
+    return connection.write(() => Number(connection.run(sql.FORGET_MOVED_TO).changes) > 0)
+  } finally {
+    connection.close()
   }
 }
 
@@ -136,6 +147,10 @@ class SqliteMoveSource implements MoveSource {
 
   buckets(): Iterable<MovedBucket> {
     return this.#connection.iterate(sql.BUCKETS, this.#nowMs)
+  }
+
+  leave(movedTo: string): void {
+    this.#connection.write(() => this.#connection.run(sql.KEEP_MOVED_TO, movedTo))
   }
 
   close(): void {

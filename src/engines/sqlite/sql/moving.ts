@@ -6,6 +6,10 @@ export const FIND_STORE_ID = `SELECT value AS storeId FROM posthorn_meta WHERE n
 
 export const KEEP_STORE_ID = `INSERT INTO posthorn_meta (name, value) VALUES ('store_id', ?)`
 
+export const KEEP_MOVED_TO = `INSERT OR REPLACE INTO posthorn_meta (name, value) VALUES ('moved_to', ?)`
+
+export const FORGET_MOVED_TO = `DELETE FROM posthorn_meta WHERE name = 'moved_to'`
+
 export const TOPICS = `
 SELECT topic_id AS topicId, name AS topic, kind, partitions, deduplication_window_ms AS deduplicationWindowMs,
        retention_age_ms AS maxAgeMs, retention_bytes AS maxBytes, drop_unread AS dropUnread, max_backlog AS maxBacklog,

@@ -281,4 +281,6 @@ SELECT topics.name                                             AS topic,
 
 export const FIND_META_TABLE = `SELECT 1 AS found FROM sqlite_schema WHERE type = 'table' AND name = 'posthorn_meta'`
 export const READ_SCHEMA_VERSION = `SELECT value AS version FROM posthorn_meta WHERE name = 'schema_version'`
+/** Where everything went that the file holds. */
+export const FIND_MOVED_TO = `SELECT value AS movedTo FROM posthorn_meta WHERE name = 'moved_to'`
 export const WRITE_SCHEMA_VERSION = `INSERT OR REPLACE INTO posthorn_meta (name, value) VALUES ('schema_version', ?)`

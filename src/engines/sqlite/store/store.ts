@@ -15,7 +15,7 @@ import type { LeaseRows } from './delivery/leases.ts'
 import { Leasing } from './delivery/leasing.ts'
 import { Recall } from './delivery/recall.ts'
 import { Connection } from './file/connection.ts'
-import { migrate, refuseForeign } from './file/migrate.ts'
+import { migrate, refuseForeign, refuseMoved } from './file/migrate.ts'
 import { Admissions } from './limits/admission.ts'
 import { Breakers } from './limits/breakers.ts'
 import type { Log } from './log/log.ts'
@@ -89,7 +89,10 @@ export class Store implements StoreAdmin {
   }
 
   static open(address: SqliteAddress): Store {
-    const connection = Connection.open(address, refuseForeign)
+    const connection = Connection.open(address, (opened) => {
+      refuseForeign(opened)
+      refuseMoved(opened)
+    })
     try {
       migrate(connection)
       const store = new Store(connection)

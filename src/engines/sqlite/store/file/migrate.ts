@@ -1,6 +1,6 @@
 import { PosthornError } from '../../../../errors.ts'
 import { MIGRATIONS } from '../../sql/migrations.ts'
-import { FIND_META_TABLE, READ_SCHEMA_VERSION, SCHEMA, WRITE_SCHEMA_VERSION } from '../../sql/schema.ts'
+import { FIND_META_TABLE, FIND_MOVED_TO, READ_SCHEMA_VERSION, SCHEMA, WRITE_SCHEMA_VERSION } from '../../sql/schema.ts'
 import type { Connection } from './connection.ts'
 
 /** The schema that this code reads and writes: the first one, plus a version for each migration since. */
@@ -27,6 +27,15 @@ export function migrate(connection: Connection): void {
 export function refuseForeign(connection: Connection): void {
   refuseOldSqlite(connection)
   refuseNewer(connection)
+}
+
+/** Throws POSTHORN_STORE_MOVED when what the file holds lives on elsewhere: it would be handled a second time. */
+export function refuseMoved(connection: Connection): void {
+  const { file: store } = connection
+  const found = connection.waitWhileBusy(() => {
+    return connection.get(FIND_META_TABLE) && connection.get<{ movedTo: string }>(FIND_MOVED_TO)
+  })
+  if (found) throw new PosthornError('POSTHORN_STORE_MOVED', { store, movedTo: (found as { movedTo: string }).movedTo })
 }
 
 function refuseNewer(connection: Connection): number {
