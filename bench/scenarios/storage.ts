@@ -62,7 +62,7 @@ async function sample(bench: Bench, { processes, url }: Site, work: Promise<void
   })
   over.catch(() => {})
   while (!isOver) {
-    await Promise.race([over, setTimeout(SAMPLE_EVERY_MS)])
+    await Promise.race([over, setTimeout(SAMPLE_EVERY_MS, undefined, { ref: false })])
     const done = await share()
     if (done < 0.5) halfway = sizes.length + 1
     sizes.push(await meter.now({ url }))

@@ -3,6 +3,7 @@ import { type Logger, stderrLogger } from './logger.ts'
 import { type Random, systemRandom } from './random.ts'
 
 export { type Clock, pause, systemClock, type Timer, type TimerOptions } from './clock.ts'
+export { type LinkedSignal, linkSignals } from './linked-signal.ts'
 export { guardedLogger, type LogFields, type Logger, silentLogger, stderrLogger } from './logger.ts'
 export { type Random, seededRandom, systemRandom } from './random.ts'
 

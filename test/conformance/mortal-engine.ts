@@ -4,7 +4,9 @@
  * killed, no promise that it has given out settles any more, nothing reaches the engine, and the engine's reports reach
  * nobody: to the runtime time has stopped, and to the store the process is silent.
  */
+
 import type { Engine, Grant, Source, SourceOptions } from '../../src/engine.ts'
+import { linkSignals } from '../../src/environment/index.ts'
 
 export class MortalEngine implements Engine {
   readonly #engine: Engine
@@ -93,7 +95,8 @@ export class MortalEngine implements Engine {
 
   // A pull that waits on would take messages that its process is not there to handle.
   #pull(source: Source, limits: Parameters<Source['pull']>[0], signal: AbortSignal): Promise<readonly Grant[]> {
-    return source.pull(limits, AbortSignal.any([signal, this.#death.signal]))
+    const { signal: ending, unlink } = linkSignals(signal, this.#death.signal)
+    return source.pull(limits, ending).finally(unlink)
   }
 
   #remote<Result>(call: () => Promise<Result>): Promise<Result> {

@@ -8,6 +8,7 @@ import type {
   Source,
   SourceOptions,
 } from '../../src/engine.ts'
+import { linkSignals } from '../../src/environment/index.ts'
 import { failure } from './messages.ts'
 import type { TestProcess } from './test-process.ts'
 
@@ -65,7 +66,8 @@ export class TestSource {
   pull(limits: { messagesMax?: number; bytesMax?: number } = {}, signal?: AbortSignal): Promise<readonly Grant[]> {
     const { messagesMax = MESSAGES_MAX, bytesMax = BYTES_MAX } = limits
     const stopping = this.#stopping.signal
-    return this.source.pull({ messagesMax, bytesMax }, signal ? AbortSignal.any([signal, stopping]) : stopping)
+    const { signal: ending, unlink } = linkSignals(stopping, signal ?? stopping)
+    return this.source.pull({ messagesMax, bytesMax }, ending).finally(unlink)
   }
 
   /** What can be had now; nothing if the engine has nothing after it had its turn. */

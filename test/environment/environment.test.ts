@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { guardedLogger, systemClock } from '../../src/environment/index.ts'
+import { guardedLogger, linkSignals, systemClock } from '../../src/environment/index.ts'
 
 const timersThatHoldTheProcess = () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length
 
@@ -43,4 +43,15 @@ test('a guarded logger swallows rejections of asynchronous loggers', async () =>
   logger.warn('something')
   // An unhandled rejection would fail the test.
   await new Promise((resolve) => setImmediate(resolve))
+})
+
+test('linked signals abort with the first of them, for its reason, until they are unlinked', () => {
+  const [one, other] = [new AbortController(), new AbortController()]
+  const [linked, unlinked] = [linkSignals(one.signal, other.signal), linkSignals(one.signal, other.signal)]
+  unlinked.unlink()
+  other.abort('the reason')
+  one.abort('another one')
+  assert.equal(linked.signal.reason, 'the reason')
+  assert.equal(unlinked.signal.aborted, false)
+  assert.equal(linkSignals(new AbortController().signal, one.signal).signal.reason, 'another one')
 })

@@ -17,7 +17,7 @@
  * is followed by a retry it does, until the next attempt is granted, so a step that ends in between is not run again.
  */
 import type { LeaseId, Source } from '../../engine.ts'
-import { type Environment, pause } from '../../environment/index.ts'
+import { type Environment, linkSignals, pause } from '../../environment/index.ts'
 import { PosthornError } from '../../errors.ts'
 import { exceedsBytes } from '../../message/encode.ts'
 import { trySerialize } from '../../message/serialize.ts'
@@ -194,7 +194,7 @@ class StepCall implements StepContext {
   }
 
   get signal(): AbortSignal {
-    this.#signal ??= AbortSignal.any([this.#delivery.signal, this.timeout.signal])
+    this.#signal ??= linkSignals(this.#delivery.signal, this.timeout.signal).signal
     return this.#signal
   }
 

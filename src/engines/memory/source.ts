@@ -9,7 +9,7 @@ import type {
   Source,
   SourceOptions,
 } from '../../engine.ts'
-import type { Timer } from '../../environment/index.ts'
+import { linkSignals, type Timer } from '../../environment/index.ts'
 import { PosthornError } from '../../errors.ts'
 import { grant } from './delivery/grants.ts'
 import type { Lease, LeaseHolder } from './delivery/leases.ts'
@@ -55,7 +55,15 @@ export class MemorySource implements Source, LeaseHolder {
   }
 
   async pull(limits: PullLimits, signal: AbortSignal): Promise<readonly Grant[]> {
-    const ending = AbortSignal.any([signal, this.#closing.signal])
+    const { signal: ending, unlink } = linkSignals(signal, this.#closing.signal)
+    try {
+      return await this.#pullUntil(ending, limits)
+    } finally {
+      unlink()
+    }
+  }
+
+  async #pullUntil(ending: AbortSignal, limits: PullLimits): Promise<readonly Grant[]> {
     while (!ending.aborted) {
       const nowMs = this.#engine.catchUp()
       this.#subscription.requireExists()

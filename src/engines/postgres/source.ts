@@ -17,6 +17,7 @@ import type {
   Source,
   SourceOptions,
 } from '../../engine.ts'
+import { linkSignals } from '../../environment/index.ts'
 import { PosthornError } from '../../errors.ts'
 import type { Core } from './core.ts'
 import type { PullLimits } from './delivery/allowance.ts'
@@ -69,7 +70,15 @@ export class PostgresSource implements Source {
   }
 
   async pull(limits: PullLimits, signal: AbortSignal): Promise<readonly Grant[]> {
-    const ending = AbortSignal.any([signal, this.#closing.signal])
+    const { signal: ending, unlink } = linkSignals(signal, this.#closing.signal)
+    try {
+      return await this.#pullUntil(ending, limits)
+    } finally {
+      unlink()
+    }
+  }
+
+  async #pullUntil(ending: AbortSignal, limits: PullLimits): Promise<readonly Grant[]> {
     while (!ending.aborted) {
       const mark = this.#core.wakes.mark(this.key.topicId, this.key.subscriptionId)
       const { grants, damaged, dueAtMs } = await this.#look(limits)

@@ -20,7 +20,7 @@ export const turns = statements('turns', {
   load: `
     SELECT known.subscription_id AS "subscriptionId", newest.version, t.generation, t.has_cancelled AS "hasCancelled",
            CASE WHEN newest.version = known.version THEN NULL ELSE newest.state END AS state,
-           pg_postmaster_start_time()::text AS server
+           extract(epoch FROM pg_postmaster_start_time())::text AS server
       FROM unnest($1::int[], $2::bigint[]) AS known(subscription_id, version)
       JOIN @.subscriptions s ON s.subscription_id = known.subscription_id
       JOIN @.topics t USING (topic_id)
