@@ -3,5 +3,5 @@ import { sqliteHarness } from '../engines/sqlite-harness.ts'
 import { checkAgainstModel } from './engine-model.ts'
 
 test('the SQLite engine keeps what the model says it owes', async () => {
-  await checkAgainstModel(sqliteHarness, { runs: 10, stepsMax: 100 })
+  await checkAgainstModel(sqliteHarness, { runs: 7, stepsMax: 100 })
 })
