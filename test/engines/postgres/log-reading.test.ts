@@ -54,6 +54,20 @@ describe('reading batches in Postgres', { skip: await whyNoPostgres(), concurren
     assert.deepEqual(dataOf((await read(NOWHERE, 2, 3)).messages[0]!), ['mine'])
   })
 
+  test('what is kept is there even if what has to be fetched with it pushes it out', async (context) => {
+    const world = await openWorld(context)
+    const topicId = await storeBatches(world, [2, 2, 2])
+    const reader = new BatchReader(1)
+    const ranges = [0, 2, 4].map((from) => ({ topicId, partition: 0, from, to: from + 2 }))
+    await reader.read(world.database, ranges.slice(0, 1))
+    const { messages } = await reader.read(world.database, ranges)
+    assert.deepEqual(messages.map(dataOf), [
+      [0, 1],
+      [2, 3],
+      [4, 5],
+    ])
+  })
+
   for (const [damage, change] of [
     ['a changed byte', `data = replace(data, '"data":3', '"data":9')`],
     ['text that is no JSON', `data = 'x', checksum = ${checksumOf('x')}`],

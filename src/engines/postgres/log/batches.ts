@@ -5,7 +5,7 @@ import { batchChecksum } from '../../checksum.ts'
 import type { Queryable } from '../database/statement.ts'
 import * as sql from '../sql/log.ts'
 import { topics } from '../sql/topics.ts'
-import { type DecodedBatch, DecodedBatches } from './decoded-batches.ts'
+import { type DecodedBatch, DecodedBatches, KEPT_BYTES_MAX } from './decoded-batches.ts'
 
 /** The messages `[from, to)` of a partition. */
 export interface MessageRange {
@@ -49,16 +49,21 @@ export type WrittenBatch = Omit<BatchRow, 'checksum'>
  * kept, so that most reads ask the server for nothing.
  */
 export class BatchReader {
-  #decoded = new DecodedBatches()
+  readonly #keptBytesMax: number
+  #decoded: DecodedBatches
+
+  constructor(keptBytesMax = KEPT_BYTES_MAX) {
+    this.#keptBytesMax = keptBytesMax
+    this.#decoded = new DecodedBatches(keptBytesMax)
+  }
 
   async read(rows: Queryable, ranges: readonly MessageRange[]): Promise<ReadOutcome> {
-    const missing = ranges.filter((range) => !this.#decoded.covers(range))
+    // Taken before anything is fetched: what is added then may push out what was here.
+    const known = ranges.map((range) => this.#decoded.take(range))
+    const missing = ranges.filter((_, place) => known[place] === undefined)
     const fetched = missing.length === 0 ? [] : await this.#fetch(rows, missing)
-    const outcomes = ranges.map((range) => {
-      // What was fetched may be too much to be kept.
-      const found = missing.includes(range)
-        ? fetched.filter((batch) => overlaps(batch, range))
-        : this.#decoded.take(range)
+    const outcomes = ranges.map((range, place) => {
+      const found = known[place] ?? fetched.filter((batch) => overlaps(batch, range))
       return found.map((batch) => ({ batch, ...clip(batch, range) }))
     })
     const messages = outcomes.map((parts) => joined(parts.map(messagesOf)))
@@ -67,7 +72,7 @@ export class BatchReader {
 
   /** What was read may not be what is stored any more. */
   forgetAll(): void {
-    this.#decoded = new DecodedBatches()
+    this.#decoded = new DecodedBatches(this.#keptBytesMax)
   }
 
   /** Batches that this process has stored, and that it may soon read. */

@@ -17,7 +17,7 @@ interface Place {
   readonly to: number
 }
 
-const KEPT_BYTES_MAX = 32 * 2 ** 20
+export const KEPT_BYTES_MAX = 32 * 2 ** 20
 
 /**
  * The batches that were used last, up to a limit of their encoded size. The Map's insertion order is the order of use;
@@ -27,7 +27,12 @@ export class DecodedBatches {
   readonly #used = new Set<DecodedBatch>()
   readonly #partitions = new Map<string, DecodedBatch[]>()
   readonly #topics = new Set<number>()
+  readonly #keptBytesMax: number
   #bytes = 0
+
+  constructor(keptBytesMax: number) {
+    this.#keptBytesMax = keptBytesMax
+  }
 
   static messagesOf(batch: DecodedBatch): readonly StoredMessage[] | undefined {
     if (typeof batch.messages === 'function') batch.messages = batch.messages()
@@ -39,20 +44,16 @@ export class DecodedBatches {
     return this.#topics.has(topicId)
   }
 
-  /** Whether everything of the range is here. */
-  covers(range: Place): boolean {
+  /** All of the range, or undefined when a part of it is not here. What is added later may push it out. */
+  take(range: Place): readonly DecodedBatch[] | undefined {
     this.#topics.add(range.topicId)
+    const found = this.#of(range)
     let next = range.from
-    for (const { baseOffset, count } of this.#of(range)) {
-      if (baseOffset > next) return false
+    for (const { baseOffset, count } of found) {
+      if (baseOffset > next) return undefined
       next = baseOffset + count
     }
-    return next >= range.to
-  }
-
-  /** What is here of the range. */
-  take(range: Place): DecodedBatch[] {
-    const found = this.#of(range)
+    if (next < range.to) return undefined
     for (const batch of found) this.#touch(batch)
     return found
   }
@@ -92,7 +93,7 @@ export class DecodedBatches {
 
   #forgetOldest(): void {
     for (const batch of this.#used) {
-      if (this.#bytes <= KEPT_BYTES_MAX || this.#used.size === 1) return
+      if (this.#bytes <= this.#keptBytesMax || this.#used.size === 1) return
       this.#used.delete(batch)
       this.#bytes -= batch.bytes
       const batches = this.#batches(batch)
