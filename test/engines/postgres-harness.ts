@@ -7,12 +7,16 @@ let stores = 0
 
 const schemaOf = (store: string) => new URL(store).searchParams.get('schema')!
 
-// One letter of the batch's text becomes another one, as if bits on the disk had flipped; it is still JSON.
-const damageFirstBatch = (schema: string) => `
-UPDATE ${schema}.batches SET data = replace(data, '"time"', '"tyme"')
+const isFirstBatch = (schema: string) => `
  WHERE partition = 0 AND topic_id = (SELECT topic_id FROM ${schema}.topics WHERE topic = $1)
    AND base_offset = (SELECT min(base_offset) FROM ${schema}.batches AS others
                        WHERE others.topic_id = batches.topic_id AND others.partition = 0)`
+
+// One letter of the batch's text becomes another one, as if bits on the disk had flipped; it is still JSON.
+const damageFirstBatch = (schema: string) => `
+UPDATE ${schema}.batches SET data = replace(data, '"time"', '"tyme"') ${isFirstBatch(schema)}`
+
+const deleteFirstBatch = (schema: string) => `DELETE FROM ${schema}.batches ${isFirstBatch(schema)}`
 
 export const postgresHarness: ConformanceHarness = {
   capabilities: { durable: true, multiProcess: true, transactionalAppend: true, transactionalHandlers: true },
@@ -24,12 +28,21 @@ export const postgresHarness: ConformanceHarness = {
   removeStore: (store) => withClient(store, (client) => client.query(`DROP SCHEMA ${schemaOf(store)} CASCADE`)),
   open: (store, options) => connectPostgres(store, options),
   crash: abandonPostgresEngine,
-  corrupt: (store, topic) =>
-    withClient(store, async (client) => {
-      const { rowCount } = await client.query(damageFirstBatch(schemaOf(store)), [topic])
-      if (rowCount !== 1) throw new Error(`${rowCount} batches were damaged, not one`)
-    }),
+  corrupt: (store, topic) => harmFirstBatch(damageFirstBatch, store, topic),
   userDatabase: (store) => openUserDatabase(store),
+}
+
+/** A batch is damaged by being lost. */
+export const losingHarness: ConformanceHarness = {
+  ...postgresHarness,
+  corrupt: (store, topic) => harmFirstBatch(deleteFirstBatch, store, topic),
+}
+
+function harmFirstBatch(harm: (schema: string) => string, store: string, topic: string): Promise<void> {
+  return withClient(store, async (client) => {
+    const { rowCount } = await client.query(harm(schemaOf(store)), [topic])
+    if (rowCount !== 1) throw new Error(`${rowCount} batches were harmed, not one`)
+  })
 }
 
 async function openUserDatabase(store: string): Promise<UserDatabase> {

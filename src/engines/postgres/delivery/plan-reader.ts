@@ -3,6 +3,7 @@ import type { PosthornError } from '../../../errors.ts'
 import type { MessageRange } from '../log/batches.ts'
 import * as sql from '../sql/turns.ts'
 import type { GrantingParts, Planned } from './granting.ts'
+import { holesIn } from './holes.ts'
 import { contains } from './lease.ts'
 import type { Turn } from './turns.ts'
 
@@ -37,7 +38,9 @@ export class PlanReader {
       to: open.at(-1)!,
     }))
     const isCancelled = await this.#cancelled(turn, ranges)
-    const { messages, damaged } = await this.#parts.batches.read(turn.rows, ranges)
+    const read = await this.#parts.batches.read(turn.rows, ranges)
+    const { messages } = read
+    const damaged = [...read.damaged, ...(await holesIn(turn, ranges, read))]
     const found: FoundMessages[] = []
     const gone: Planned[] = []
     for (const one of planned) {
