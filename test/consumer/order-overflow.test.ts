@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { keyedGrant, offsets, settleDown } from './fake-source.ts'
-import { finish, startHeld } from './ordered-rig.ts'
+import { startRig } from './harness.ts'
+import { finish, ordered, startHeld } from './ordered-rig.ts'
 
 describe('one slow key', () => {
   // So many that nothing else fits beside them.
@@ -113,6 +114,27 @@ describe('one slow key', () => {
       await finish(rig)
     }
   })
+})
+
+test('many keys keep what waits while it is the store that is slow, and not their handlers', async () => {
+  const keys = 1_000
+  const rig = await startRig({ handle: async () => {} }, { ...ordered, concurrency: 2 * keys })
+  const { source, clock, consumer } = rig
+  const settled = Promise.withResolvers<readonly number[]>()
+  source.settleAnswers.push(() => settled.promise)
+  const names = Array.from({ length: 11 * keys }, (_, number) => `key ${number % keys}`)
+  source.offer(keyedGrant(0, names))
+  await settleDown()
+  assert.equal(source.acked().length, keys)
+  for (const _ of offsets(0, 5)) {
+    await clock.advance(100)
+    await settleDown()
+  }
+  assert.deepEqual(source.verdicts(), [])
+  settled.resolve([])
+  await settleDown()
+  assert.equal(source.acked().length, names.length)
+  await consumer.close()
 })
 
 test('messages in lanes are fetched ahead in growing numbers until one is found that can start', async () => {

@@ -5,7 +5,8 @@
  *
  * States: idle; watching, with a timer, as long as the lanes are full: lanes are looked at every 100 ms, and one that at
  * the pace since the time before has more than a second's work waiting is slow. Many keys with fast handlers fill the
- * lanes as well, and none of them is.
+ * lanes as well, and none of them is: where a handler has ended, it is the store that the lane waits for, and it would
+ * wait longer for a store that was given all these messages back. Only with many of them waiting does it keep others out.
  */
 import type { Clock, Timer } from '../../environment/index.ts'
 import type { KeyLanes } from './key-lanes.ts'
@@ -16,6 +17,9 @@ const LOOKS_PER_SECOND = 10
 
 // What a lane keeps, first of all: enough to be going on with while the others are freed.
 const KEPT_AT_FIRST = 10
+
+// So long that a hundred lanes of this length are all that can be held.
+const LONG = 100
 
 export class Overflow {
   readonly #lanes: KeyLanes
@@ -64,6 +68,7 @@ export class Overflow {
   }
 }
 
-function isSlow({ waiting, handedOut, seenHandedOut }: Lane): boolean {
-  return waiting > 1 && waiting > (handedOut - seenHandedOut) * LOOKS_PER_SECOND
+function isSlow({ waiting, handedOut, seenHandedOut, out }: Lane): boolean {
+  const isBehind = waiting > 1 && waiting > (handedOut - seenHandedOut) * LOOKS_PER_SECOND
+  return isBehind && (waiting > LONG || out?.outcome === 'open')
 }
