@@ -28,6 +28,8 @@ export class SourceTurns {
   readonly uncertain = new Set<LeaseId>()
   /** A turn may have leased messages that nobody was told of. */
   strays = false
+  /** Partitions that such a turn may have taken over: nobody was told which keys have chains. */
+  readonly untold = new Set<number>()
   readonly #core: Core
   readonly #key: SourceKey
   readonly #number: number
@@ -163,9 +165,19 @@ export class SourceTurns {
     const known = this.leases.in(turn)
     const strays = held.filter(({ id }) => !known.has(id))
     await this.#core.settling.release(turn, strays)
+    this.announceAgain(turn, this.untold)
     turn.afterwards(() => {
       this.strays = false
+      this.untold.clear()
     })
+  }
+
+  /** With the next grant of these partitions it is to be said which keys have chains. */
+  announceAgain({ state }: Turn, partitions: Iterable<number>): void {
+    for (const partition of partitions) {
+      const owner = state.owners.get(partition)
+      if (owner?.source === this.#name) owner.announced = false
+    }
   }
 
   /** Gives up what is beyond its share, as far as it is free, and asks for the rest to be released. */

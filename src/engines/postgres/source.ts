@@ -44,6 +44,8 @@ export class PostgresSource implements Source {
   readonly #turns: SourceTurns
   readonly #closing = new AbortController()
   #suspectGranted = false
+  /** Partitions that were taken over with what a look that is under way has granted. */
+  #takenOver: readonly number[] = []
   #pulls = 0
   #closed: Promise<void> | undefined
   #looking: Promise<unknown> | undefined
@@ -208,17 +210,24 @@ export class PostgresSource implements Source {
     try {
       return await this.#turns.run('pull', (turn) => this.#grant(turn, limits))
     } catch (error) {
-      if ((error as PosthornError).code === 'POSTHORN_OUTCOME_UNKNOWN') this.#turns.strays = true
+      if ((error as PosthornError).code === 'POSTHORN_OUTCOME_UNKNOWN') this.#noteUntold()
       throw error
     } finally {
       this.#suspectGranted = false
+      this.#takenOver = []
     }
+  }
+
+  #noteUntold(): void {
+    this.#turns.strays = true
+    for (const partition of this.#takenOver) this.#turns.untold.add(partition)
   }
 
   async #grant(turn: Turn, limits: PullLimits): Promise<Looked> {
     const suspectAllowed = !this.#core.hasSuspectOut()
     const demand = { source: this.#turns.name, limits, turn: this.#pulls, suspectAllowed }
     const { grants, damaged } = await this.#core.granting.grant(turn, demand)
+    this.#takenOver = takenOverWith(grants)
     if (grants.some(({ isolated }) => isolated)) this.#suspectGranted = true
     if (grants.length > 0) turn.afterwards(() => void this.#pulls++)
     this.#turns.shareOut(turn)
@@ -266,11 +275,7 @@ export class PostgresSource implements Source {
         ({ source, id }) => source === this.#turns.name && ids.has(id),
       )
       await this.#core.settling.release(turn, held)
-      // Nobody was told which keys have chains.
-      for (const { takeover, partition } of grants) {
-        const owner = takeover && turn.state.owners.get(partition)
-        if (owner?.source === this.#turns.name) owner.announced = false
-      }
+      this.#turns.announceAgain(turn, takenOverWith(grants))
       this.#turns.noteHeld(turn)
     })
     this.#core.changed(this.key)
@@ -281,6 +286,11 @@ export class PostgresSource implements Source {
     const everyMs = hasNotices ? LOOK_EVERY_MS : LOOK_EVERY_MS_WITHOUT_NOTICES
     return Math.min(dueAtMs ?? Number.POSITIVE_INFINITY, clock.now() + everyMs)
   }
+}
+
+/** The partitions that these grants say are the source's now. */
+function takenOverWith(grants: readonly Grant[]): number[] {
+  return grants.flatMap(({ takeover, partition }) => (takeover ? [partition] : []))
 }
 
 function refuseLost({ subscription: { subscription } }: Turn): never {

@@ -103,4 +103,22 @@ describe('a source on Postgres', { skip: await whyNoPostgres() }, () => {
     await looked
     await handle(source, MESSAGES - held.length)
   })
+
+  test('that took partitions over without being told is told of the keys that have chains', async (context) => {
+    const engine = await openEngine(context)
+    const first = await engine.openSource(options)
+    const [grant] = await pull(first, 1)
+    const { lease, partition, messages } = grant!
+    const { offset, event } = messages[0]!
+    const failure = { attempt: 1, atMs: 0, name: 'Error', message: 'not now' }
+    const retry = { offset, kind: 'retry', dueAtMs: Date.now() + 3_600_000, failure, key: event.subject! } as const
+    await first.settle([{ lease, acked: [], exceptions: [retry] }])
+    await first.close()
+    const second = await engine.openSource(options)
+    fail(context, 'POSTHORN_OUTCOME_UNKNOWN')
+    await assert.rejects(pull(second, MESSAGES), { code: 'POSTHORN_OUTCOME_UNKNOWN' })
+    const grants = await pull(second, MESSAGES)
+    const takeover = grants.find((each) => each.partition === partition)?.takeover
+    assert.deepEqual(takeover, [{ key: event.subject, firstOffset: offset, lastOffset: offset }])
+  })
 })
