@@ -224,6 +224,8 @@ export class PostgresSource implements Source {
   }
 
   async #grant(turn: Turn, limits: PullLimits): Promise<Looked> {
+    // It may have left already, with this very turn: partitions that it took now would stay with it.
+    if (this.#closing.signal.aborted) return { grants: [], damaged: [], dueAtMs: undefined }
     const suspectAllowed = !this.#core.hasSuspectOut()
     const demand = { source: this.#turns.name, limits, turn: this.#pulls, suspectAllowed }
     const { grants, damaged } = await this.#core.granting.grant(turn, demand)

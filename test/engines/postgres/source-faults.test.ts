@@ -121,4 +121,13 @@ describe('a source on Postgres', { skip: await whyNoPostgres() }, () => {
     const takeover = grants.find((each) => each.partition === partition)?.takeover
     assert.deepEqual(takeover, [{ key: event.subject, firstOffset: offset, lastOffset: offset }])
   })
+
+  test('that is closed as it begins to pull keeps no partition', async (context) => {
+    const engine = await openEngine(context)
+    const first = await engine.openSource(options)
+    const pulling = pull(first, 1)
+    await first.close()
+    assert.deepEqual(await pulling, [])
+    await handle(await engine.openSource(options), MESSAGES)
+  })
 })
