@@ -5,6 +5,7 @@ import type { Database } from '../../../src/engines/postgres/database/database.t
 import { migrate } from '../../../src/engines/postgres/database/migrate.ts'
 import { Admissions } from '../../../src/engines/postgres/limits/admissions.ts'
 import { Breakers } from '../../../src/engines/postgres/limits/breakers.ts'
+import { PosthornError } from '../../../src/errors.ts'
 import { VirtualClock } from '../../../src/testing/virtual-clock.ts'
 import { whyNoPostgres } from '../../servers/shared-postgres.ts'
 import { newStore, openDatabase, query } from './space.ts'
@@ -58,6 +59,17 @@ async function ask(
   const ended = finished > 0 ? [{ buckets, messages: finished }] : []
   const [admission] = await process.admit(SUBSCRIPTION, source, limits, [{ buckets, starts }], ended)
   return admission!
+}
+
+/** All of it is done, and nobody is told. */
+async function loseAnswer(context: TestContext, database: Database, call: () => Promise<unknown>): Promise<void> {
+  const { transaction } = database
+  const mocked = context.mock.method(database, 'transaction', async (...values: unknown[]) => {
+    mocked.mock.restore()
+    await transaction.apply(database, values as never)
+    throw new PosthornError('POSTHORN_OUTCOME_UNKNOWN', { store: 'it', problem: 'the test says so' })
+  })
+  await assert.rejects(call(), { code: 'POSTHORN_OUTCOME_UNKNOWN' })
 }
 
 describe('the limits of a Postgres store', { skip: await whyNoPostgres() }, () => {
@@ -128,6 +140,21 @@ describe('the limits of a Postgres store', { skip: await whyNoPostgres() }, () =
     assert.equal((await ask(stage.one, 'late/1', [PLACES], ['a'], 3)).startsInMs.length, 3)
     assert.equal((await ask(stage.one, 'late/1', [PLACES], ['a'], 3, 2)).startsInMs.length, 0)
     assert.equal((await ask(stage.one, 'late/1', [PLACES], ['a'], 3, 1)).startsInMs.length, 1)
+  })
+
+  test('count what a source has, though the answers to it got lost', async (context) => {
+    const stage = await Stage.open(context)
+    const limits = [RATE, PLACES]
+    await ask(stage.one, 'one/1', limits, ['a', 'x'], 1)
+    await loseAnswer(context, stage.database, () => ask(stage.one, 'one/1', limits, ['a', 'x'], 2))
+    await stage.clock.advance(1_000)
+    assert.equal((await ask(stage.one, 'one/1', limits, ['a', 'x'], 1)).startsInMs.length, 1)
+    await loseAnswer(context, stage.database, () => ask(stage.one, 'one/1', limits, ['a', 'y'], 3, 0))
+    await loseAnswer(context, stage.database, () => ask(stage.one, 'one/1', limits, ['a', 'x'], 0, 1))
+    await stage.clock.advance(1_000)
+    assert.equal((await ask(stage.one, 'one/1', limits, ['a', 'x'], 0, 1)).startsInMs.length, 0)
+    assert.equal((await ask(stage.other, 'other/1', limits, ['b', 'x'], 4)).startsInMs.length, 2)
+    assert.equal((await ask(stage.other, 'other/1', limits, ['c', 'y'], 4)).startsInMs.length, 3)
   })
 
   test('take from several buckets what all of them have', async (context) => {

@@ -4,8 +4,8 @@
  * The places of sources whose session is lost count no more, though nobody has given them back.
  *
  * A call is one transaction, which holds the lock of the subscription's counters. When it fails, nothing was admitted, and
- * nothing that ended was recorded; with POSTHORN_OUTCOME_UNKNOWN, permissions may be lost to the pace, and places stay
- * taken until the source closes.
+ * nothing that ended was recorded; with POSTHORN_OUTCOME_UNKNOWN, permissions may be lost to the pace. Of the places of a
+ * source nobody else decides: what the last answer said of them holds, and the next call sets the store right.
  */
 import { createHash } from 'node:crypto'
 import type {
@@ -45,8 +45,12 @@ interface Counters {
 /** What this process knows of a source that it has open, under whichever session. */
 interface KnownSource {
   readonly places: AdmittedPlaces
-  /** In which it may hold places. */
-  readonly counters: Set<string>
+  /** How many places it holds in each counter in which it may hold some, as far as there were answers. */
+  readonly held: Map<string, number>
+  /** Its `session/number`, under which it holds them. */
+  name: string
+  /** A call has failed since: the store may count otherwise. */
+  isUncertain: boolean
 }
 
 export class Admissions {
@@ -70,29 +74,37 @@ export class Admissions {
   ): Promise<readonly Admission[]> {
     const calledAtMs = this.#clock.elapsedMs()
     const known = this.#known(subscriptionId, source)
+    const uncertain = known.isUncertain ? [...known.held.keys()] : []
     const countsPlaces = limits.some(({ kind }) => kind === 'inFlight')
     const ended = countsPlaces ? known.places.heldOf(finished) : []
     const asked = [...demands, ...ended].flatMap(({ buckets }) => namesOf(countersOf(limits, buckets)))
     // Noted before, because it may never be known what became of the transaction.
-    for (const counter of asked) known.counters.add(counter)
-    const { admissions, held } = await this.#database.transaction(async (rows) => {
-      const store = await CounterStore.open(rows, subscriptionId, asked)
+    for (const counter of asked) known.held.set(counter, known.held.get(counter) ?? 0)
+    const transaction = this.#database.transaction(async (rows) => {
+      const store = await CounterStore.open(rows, subscriptionId, [...asked, ...uncertain])
+      for (const counter of uncertain) setRight(store, counter, source, known.held.get(counter)!)
       const nowMs = this.#clock.now()
       const waitedMs = this.#clock.elapsedMs() - calledAtMs
       for (const { buckets, messages } of ended) free(store, source, countersOf(limits, buckets), messages)
       const admissions = demands.map((demand) => admitOne(store, source, limits, demand, nowMs))
       await store.save(nowMs)
-      const held = new Set(asked.filter((counter) => store.holds(counter, source)))
+      const held = asked.map((counter) => store.held(counter, source))
       return { admissions: admissions.map((admission) => countFromCall(admission, waitedMs)), held }
     })
+    const { admissions, held } = await transaction.catch((error: unknown) => {
+      known.isUncertain = true
+      throw error
+    })
     if (countsPlaces) known.places.update(finished, demands, admissions, sessionOf(source))
-    for (const counter of asked) if (!held.has(counter)) known.counters.delete(counter)
+    known.isUncertain = false
+    for (const [place, counter] of asked.entries()) noteHeld(known, counter, held[place]!)
+    for (const counter of uncertain) noteHeld(known, counter, known.held.get(counter) ?? 0)
     return admissions
   }
 
   /** The source is closed, and holds no places any more. */
   async release(subscriptionId: number, source: string): Promise<void> {
-    const counters = [...this.#known(subscriptionId, source).counters]
+    const counters = [...this.#known(subscriptionId, source).held.keys()]
     if (counters.length > 0) {
       await this.#database.transaction(async (rows) => {
         const store = await CounterStore.open(rows, subscriptionId, counters)
@@ -113,10 +125,27 @@ export class Admissions {
 
   #known(subscriptionId: number, source: string): KnownSource {
     const name = nameOf(subscriptionId, source)
-    const known = this.#sources.get(name) ?? { places: new AdmittedPlaces(), counters: new Set() }
+    const known = this.#sources.get(name) ?? newlyKnown(source)
     this.#sources.set(name, known)
+    // What it held under a session that is lost counts no more.
+    if (known.name !== source) known.held.clear()
+    known.name = source
     return known
   }
+}
+
+function newlyKnown(name: string): KnownSource {
+  return { places: new AdmittedPlaces(), held: new Map(), name, isUncertain: false }
+}
+
+function noteHeld({ held }: KnownSource, counter: string, places: number): void {
+  if (places > 0) held.set(counter, places)
+  else held.delete(counter)
+}
+
+function setRight(store: CounterStore, counter: string, source: string, places: number): void {
+  const step = places - store.held(counter, source)
+  if (step !== 0) store.hold(counter, source, step)
 }
 
 function admitOne(

@@ -90,8 +90,8 @@ export class CounterStore {
     return taken
   }
 
-  holds(counter: string, source: string): boolean {
-    return this.#places.get(counter)?.has(source) ?? false
+  held(counter: string, source: string): number {
+    return this.#places.get(counter)?.get(source) ?? 0
   }
 
   /** The source holds `step` places more. */
