@@ -31,6 +31,8 @@ export class HeldLeases {
   readonly #inTransactions = new Map<LeaseId, Set<number>>()
   /** Leases that a cancellation ended, and their partitions. */
   readonly #ended = new Map<LeaseId, number>()
+  /** The newest that was ever held. */
+  #newest = 0
 
   get isEmpty(): boolean {
     return this.#held.size === 0
@@ -38,6 +40,11 @@ export class HeldLeases {
 
   get anyIsolated(): boolean {
     return [...this.#held.values()].some(({ isolated }) => isolated)
+  }
+
+  /** No lease is to be called again what one was that was held: after a failover the state may not know of it. */
+  passOver({ state }: Turn): void {
+    state.passOver(this.#newest)
   }
 
   has(lease: LeaseId): boolean {
@@ -70,6 +77,7 @@ export class HeldLeases {
 
   replace(held: ReadonlyMap<LeaseId, HeldLease>): void {
     this.#held = held
+    for (const lease of held.keys()) this.#newest = Math.max(this.#newest, lease)
     if (this.#inTurn?.held === held) this.#inTurn = undefined
   }
 

@@ -88,6 +88,7 @@ export class SourceTurns {
     return this.#core.turns.run(this.#key, async (turn) => {
       const isOpen = !this.#closed.aborted
       if (isOpen && !(await this.#enlistIn(turn))) return 'not enlisted'
+      this.leases.passOver(turn)
       await this.#noticeLosses(turn)
       await this.releaseStrays(turn)
       const value = await work(turn)

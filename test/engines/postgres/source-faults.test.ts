@@ -27,13 +27,13 @@ function fail(context: TestContext, how: 'POSTHORN_STORAGE_UNAVAILABLE' | 'POSTH
   } as typeof transaction)
 }
 
-async function openEngine(context: TestContext): Promise<PostgresEngine> {
+async function openEngine(context: TestContext, url?: string): Promise<PostgresEngine> {
   const environment: EngineOptions['environment'] = {
     clock: systemClock,
     random: seededRandom(1),
     logger: silentLogger,
   }
-  const engine = await PostgresEngine.open(parsePostgresAddress((await newStore(context)).url), {
+  const engine = await PostgresEngine.open(parsePostgresAddress(url ?? (await newStore(context)).url), {
     environment,
     leaseMs: 60_000,
   })
@@ -59,6 +59,15 @@ const options: SourceOptions = {
 
 function pull(source: Source, messagesMax: number): Promise<readonly Grant[]> {
   return source.pull({ messagesMax, bytesMax: 1_000_000 }, AbortSignal.timeout(20_000))
+}
+
+/** As a failover to a server that had not heard of them yet: the last changes to the subscription are lost. */
+async function loseChanges(context: TestContext, url: string, count: number): Promise<void> {
+  const database = new Database(parsePostgresAddress(url))
+  atEnd(context, () => database.close())
+  const text = `
+    DELETE FROM @.states WHERE version > (SELECT max(version) FROM @.states) - $1`
+  assert.equal(await database.run({ name: 'test_lose_changes', text: database.resolve(text) }, count), count)
 }
 
 /** Takes and settles so many messages. */
@@ -120,6 +129,21 @@ describe('a source on Postgres', { skip: await whyNoPostgres() }, () => {
     const grants = await pull(second, MESSAGES)
     const takeover = grants.find((each) => each.partition === partition)?.takeover
     assert.deepEqual(takeover, [{ key: event.subject, firstOffset: offset, lastOffset: offset }])
+  })
+
+  test('that had messages which a failover gave to nobody settles none of those that come instead', async (context) => {
+    const { url } = await newStore(context)
+    const source = await (await openEngine(context, url)).openSource(options)
+    const [lost] = await pull(source, 1)
+    const { lease, messages } = lost!
+    const { offset } = messages[0]!
+    await loseChanges(context, url, 1)
+    const pulling = pull(source, 1)
+    const fenced = await source.settle([{ lease, acked: [offset, offset + 1], exceptions: [] }])
+    assert.deepEqual(fenced, [lease])
+    const [grant] = await pulling
+    assert.notEqual(grant!.lease, lease)
+    await handle(source, MESSAGES - 1)
   })
 
   test('that is closed as it begins to pull keeps no partition', async (context) => {

@@ -81,11 +81,16 @@ export class DeliveryState {
     return JSON.stringify(stored)
   }
 
-  /** Leases to a source. Ids are never used twice. */
+  /** Leases to a source. Ids are never used twice, as far as this state knows. */
   lease(lease: Omit<Lease, 'id'>): Lease {
     const added = { id: this.#nextLease++, ...lease }
     this.leases.set(added.id, added)
     return added
+  }
+
+  /** This id was used, and those before it. */
+  passOver(id: number): void {
+    this.#nextLease = Math.max(this.#nextLease, id + 1)
   }
 
   /** The lease, if this source holds it. */
