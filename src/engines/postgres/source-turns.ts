@@ -6,13 +6,15 @@
  * States of the source: enlisted in the subscription's state under the name of its session; not enlisted, from when its
  * session is lost until the next turn; closed, when it takes part no more, and nobody is told of anything.
  */
-import type { LeaseId, SourceOptions } from '../../engine.ts'
+import type { LeaseId, Settlement, SourceOptions } from '../../engine.ts'
 import type { Timer } from '../../environment/index.ts'
 import { sessionOf } from './consumers/source-name.ts'
 import type { Core } from './core.ts'
+import { contains } from './delivery/lease.ts'
 import { Ownership } from './delivery/ownership.ts'
 import type { SubscriptionKey, Turn } from './delivery/turns.ts'
 import { HeldLeases, type MissingOffsets } from './held-leases.ts'
+import { normalized } from './settlement/runs.ts'
 import * as sql from './sql/turns.ts'
 
 const SURPLUS_INTERVAL_MS = 100
@@ -24,8 +26,8 @@ type Listener = Pick<SourceOptions, 'onCancelled' | 'onLeasesLost' | 'onSurplus'
 
 export class SourceTurns {
   readonly leases = new HeldLeases()
-  /** Leases that were settled, without it being known whether that was recorded. */
-  readonly uncertain = new Set<LeaseId>()
+  /** Offsets, as ranges, that were settled under leases without it being known whether that was recorded. */
+  readonly uncertain = new Map<LeaseId, readonly number[]>()
   /** A turn may have leased messages that nobody was told of. */
   strays = false
   /** Partitions that such a turn may have taken over: nobody was told which keys have chains. */
@@ -53,6 +55,13 @@ export class SourceTurns {
   /** What the state calls it: `session/number`. */
   get name(): string {
     return this.#name
+  }
+
+  /** It is not known whether this was recorded. */
+  noteUncertain({ lease, acked, exceptions }: Settlement): void {
+    if (!this.leases.has(lease)) return
+    const offsets = exceptions.flatMap(({ offset }) => [offset, offset + 1])
+    this.uncertain.set(lease, normalized([...(this.uncertain.get(lease) ?? []), ...acked, ...offsets]))
   }
 
   /** The session is lost, and everything that it held. */
@@ -137,17 +146,24 @@ export class SourceTurns {
   async #noticeLosses(turn: Turn): Promise<void> {
     const lost: LeaseId[] = []
     for (const missing of this.leases.missing(turn, this.#name)) {
-      const { lease, partition, offsets, isOver } = missing
-      // It was settled after all, which the next settlement of it is to find.
-      if (this.uncertain.has(lease)) continue
-      const cancelled = await this.#cancelledOf(turn, missing)
+      const { lease, partition, isOver } = missing
+      // What was settled after all, the next settlement is to find.
+      const settled = this.uncertain.get(lease) ?? []
+      const offsets = missing.offsets.filter((offset) => !contains(settled, offset))
+      if (offsets.length === 0) continue
+      const cancelled = await this.#cancelledOf(turn, { ...missing, offsets })
       for (const offset of cancelled) this.#tell(() => this.#listener.onCancelled(lease, offset))
       if (isOver && cancelled.length === offsets.length) this.leases.noteEnded(lease, partition)
       else if (isOver) lost.push(lease)
     }
-    for (const lease of lost) this.leases.delete(lease)
+    for (const lease of lost) this.#forget(lease)
     const reason = 'the subscription was moved, or its topic was purged'
     this.#tell(() => this.#listener.onLeasesLost(lost, reason), lost.length > 0)
+  }
+
+  #forget(lease: LeaseId): void {
+    this.leases.delete(lease)
+    this.uncertain.delete(lease)
   }
 
   async #cancelledOf({ rows, subscription }: Turn, { partition, offsets }: MissingOffsets): Promise<number[]> {

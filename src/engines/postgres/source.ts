@@ -102,7 +102,7 @@ export class PostgresSource implements Source {
       const { code } = error as PosthornError
       if (code !== undefined && NOTHING_HELD.has(code)) return settlements.map(({ lease }) => lease)
       if (code === 'POSTHORN_OUTCOME_UNKNOWN') {
-        for (const { lease } of settlements) if (this.#turns.leases.has(lease)) this.#turns.uncertain.add(lease)
+        for (const settlement of settlements) this.#turns.noteUncertain(settlement)
       }
       throw error
     }

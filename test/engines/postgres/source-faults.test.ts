@@ -1,7 +1,7 @@
 /** What sources do when the answers of the server get lost. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
-import type { EngineOptions, Grant, Source, SourceOptions } from '../../../src/engine.ts'
+import type { EngineOptions, Grant, LeaseId, Source, SourceOptions } from '../../../src/engine.ts'
 import { parsePostgresAddress } from '../../../src/engines/postgres/address.ts'
 import { Database } from '../../../src/engines/postgres/database/database.ts'
 import { PostgresEngine } from '../../../src/engines/postgres/postgres-engine.ts'
@@ -144,6 +144,27 @@ describe('a source on Postgres', { skip: await whyNoPostgres() }, () => {
     const [grant] = await pulling
     assert.notEqual(grant!.lease, lease)
     await handle(source, MESSAGES - 1)
+  })
+
+  test('that does not know whether a settlement was recorded is told of a lease that is lost all the same', async (context) => {
+    const { url } = await newStore(context)
+    const engine = await openEngine(context, url)
+    const lost: LeaseId[] = []
+    const onLeasesLost = (leases: readonly LeaseId[] | 'all') => void lost.push(...(leases === 'all' ? [] : leases))
+    const source = (await engine.openSource({ ...options, onLeasesLost })) as PostgresSource
+    const grants = await pull(source, MESSAGES)
+    const { lease, messages } = grants.find((grant) => grant.messages.length > 1)!
+    const settlement = { lease, acked: [messages[0]!.offset, messages[0]!.offset + 1], exceptions: [] }
+    fail(context, 'POSTHORN_OUTCOME_UNKNOWN')
+    await assert.rejects(source.settle([settlement]), { code: 'POSTHORN_OUTCOME_UNKNOWN' })
+    await loseChanges(context, url, 2)
+    source.check()
+    await eventually(() =>
+      assert.deepEqual(
+        lost,
+        grants.map((grant) => grant.lease),
+      ),
+    )
   })
 
   test('that is closed as it begins to pull keeps no partition', async (context) => {
