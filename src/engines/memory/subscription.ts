@@ -132,10 +132,19 @@ export class Subscription {
     return Math.max(floor, log.firstOffset)
   }
 
-  /** Puts unsettled messages of a lease back, at the head of what waits. */
+  /** Puts unsettled messages of a lease back, at the head of what waits. To be followed by `holdReturned`. */
   giveBack(lease: Lease, { partition, from, to }: LeaseRange, crashes: number): void {
     if (lease.row) this.#giveRowBack(lease.row, crashes)
     else this.returned.add({ partition, from, to, crashes })
+  }
+
+  /** Of rows that have just come back, together, those wait for their turn again that have to. */
+  holdReturned(leases: readonly Lease[]): void {
+    if (!this.ordered) return
+    for (const { row } of leases) {
+      const waits = row && !row.isLeased && this.chains.waitsAgain(row)
+      if (waits) this.rows.wait(row, { for: 'turn' }, 'parked')
+    }
   }
 
   bury({ id, place, reason, history, failure, nowMs, event, key, blocking }: Burial): void {
@@ -201,8 +210,7 @@ export class Subscription {
 
   #giveRowBack(row: Row, crashes: number): void {
     row.history = { ...row.history, crashes }
-    if (this.ordered && this.chains.waitsAgain(row)) this.rows.wait(row, { for: 'turn' }, 'parked')
-    else this.rows.wait(row, row.wait, 'returned')
+    this.rows.wait(row, row.wait, 'returned')
   }
 }
 

@@ -416,7 +416,22 @@ const MODES: readonly (readonly [string, Mode])[] = [
   ['with suspects and order', { ordered: true, maxCrashes: 3, severalAtOnce: false }],
 ]
 
+const EVERYTHING: Random = { ...seededRandom(0), number: () => 1 }
+
 describe('settlement in Postgres is that in memory', { skip: await whyNoPostgres() }, () => {
+  test('whichever comes back first of a message that failed and what was let go behind it', async (context) => {
+    const twins = new Twins(await openWorld(context, { ordered: true, maxCrashes: 100 }), true, 100)
+    await twins.leaseFresh(0, 2)
+    const exceptions = [0, 1].map((offset) => ({ offset, kind: 'park', until: 'freed', key: 'k' }) as const)
+    await twins.settle([{ lease: 1, acked: [], exceptions, freed: ['k'] }])
+    await twins.leaseDue(EVERYTHING, false)
+    const retry = { offset: 0, kind: 'retry', dueAtMs: twins.nowMs, failure: failure(1) } as const
+    await twins.settle([{ lease: 2, acked: [], exceptions: [retry] }])
+    await twins.leaseDue(EVERYTHING, false)
+    await twins.giveBack([3, 4], 'release')
+    await twins.compare()
+  })
+
   for (const [name, mode] of MODES) {
     for (const seed of SEEDS) {
       test(`${name} (seed ${seed})`, async (context) => {

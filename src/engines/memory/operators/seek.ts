@@ -29,6 +29,7 @@ function seekPartition(subscription: Subscription, partition: number, offset: nu
     leases.delete(lease.id)
     for (const run of lease.unsettledRuns(firstKept)) subscription.giveBack(lease, run, lease.history.crashes)
   }
+  subscription.holdReturned(taken)
   returned.cut(partition, firstKept)
   for (const row of [...rows]) if (row.partition === partition && row.offset >= firstKept) rows.remove(row)
   deadLetters.unblock(partition, offset)

@@ -41,6 +41,7 @@ export class Settling {
       this.#subscription.leases.delete(lease.id)
       for (const run of lease.unsettledRuns()) this.#subscription.giveBack(lease, run, lease.history.crashes)
     }
+    this.#subscription.holdReturned(leases)
   }
 
   /** Gives back what a lost session had, its crashes counted; one that was isolated and did it too often is buried. */
@@ -54,6 +55,7 @@ export class Settling {
         else this.#subscription.giveBack(lease, run, crashes)
       }
     }
+    this.#subscription.holdReturned(leases)
     reportLost(leases, 'its session ran out')
   }
 
@@ -93,8 +95,10 @@ export class Settling {
     const { partition } = lease.range
     const { offset, kind } = exception
     const run = { partition, from: offset, to: offset + 1 }
-    if (kind === 'release') this.#subscription.giveBack(lease, run, lease.history.crashes)
-    else if (kind === 'dead') this.#bury(lease, offset, exception)
+    if (kind === 'release') {
+      this.#subscription.giveBack(lease, run, lease.history.crashes)
+      this.#subscription.holdReturned([lease])
+    } else if (kind === 'dead') this.#bury(lease, offset, exception)
     else this.#setAside(lease, exception)
   }
 
