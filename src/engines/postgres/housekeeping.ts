@@ -15,8 +15,8 @@ interface Planned {
 const WARNING_MS = 60_000
 
 /**
- * Does chores one after the other, each as often as it says. One that fails is done again when its time comes; that it
- * failed is said once a minute. `catchUp` does all that are due now.
+ * Does chores one after the other, each as often as it says, whatever the wall clock is set to. One that fails is done
+ * again when its time comes; that it failed is said once a minute. `catchUp` does all that are due now.
  */
 export class Housekeeping {
   readonly #clock: Clock
@@ -30,20 +30,20 @@ export class Housekeeping {
   constructor(clock: Clock, logger: Logger, chores: readonly Chore[]) {
     this.#clock = clock
     this.#logger = logger
-    this.#planned = chores.map((chore) => ({ chore, nextAtMs: clock.now() + chore.everyMs }))
+    this.#planned = chores.map((chore) => ({ chore, nextAtMs: clock.elapsedMs() + chore.everyMs }))
   }
 
   start(): void {
     if (this.#stopped || this.#planned.length === 0) return
     const nextAtMs = Math.min(...this.#planned.map((planned) => planned.nextAtMs))
-    this.#timer = this.#clock.setTimer(Math.max(1, nextAtMs - this.#clock.now()), () => {
+    this.#timer = this.#clock.setTimer(Math.max(1, nextAtMs - this.#clock.elapsedMs()), () => {
       void this.catchUp().then(() => this.start())
     })
   }
 
   /** Does what is due now. */
   catchUp(): Promise<void> {
-    this.#round ??= this.#run(this.#clock.now()).finally(() => {
+    this.#round ??= this.#run(this.#clock.elapsedMs()).finally(() => {
       this.#round = undefined
     })
     return this.#round
@@ -64,7 +64,7 @@ export class Housekeeping {
   }
 
   #warn(name: string, error: Error): void {
-    const nowMs = this.#clock.now()
+    const nowMs = this.#clock.elapsedMs()
     if (this.#stopped || nowMs < this.#warnedAtMs + WARNING_MS) return
     this.#warnedAtMs = nowMs
     const { code } = error as { code?: string }
