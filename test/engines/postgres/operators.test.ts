@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { Failure, SettledException } from '../../../src/engine.ts'
 import { StepSweeping } from '../../../src/engines/postgres/chores.ts'
+import { DeliveryState } from '../../../src/engines/postgres/delivery/delivery-state.ts'
 import { idHash } from '../../../src/engines/postgres/log/id-hash.ts'
 import { seededRandom } from '../../../src/environment/index.ts'
 import { IdentifierSource } from '../../../src/message/identifier.ts'
@@ -54,6 +55,27 @@ describe('operators of a Postgres store', { skip: await whyNoPostgres() }, () =>
     })
     assert.partialDeepStrictEqual(await stateOf(world), { ...expected, leased: 2, retrying: 0 })
     assert.deepEqual(await world.admin.checkIntegrity(), [])
+  })
+
+  test('thousands of subscriptions are listed within the time that a transaction has', async (context) => {
+    const world = await openWorld(context)
+    await world.topic()
+    await world.query(
+      `INSERT INTO @.subscriptions (topic_id, subscription, ordered, max_crashes, max_parked)
+       SELECT 1, 's' || number, false, 3, 1000 FROM generate_series(1, 10000) number`,
+    )
+    await world.query(
+      `INSERT INTO @.states SELECT subscription_id, 1, $1 FROM @.subscriptions`,
+      DeliveryState.startingAt(new Map()).toText(),
+    )
+    await world.query(
+      `INSERT INTO @.set_aside (subscription_id, partition, "offset", wait, due_at_ms, status, attempt, crashes, failures)
+       SELECT subscription_id, 0, 0, 'time', 0, status, 1, 0, '[]'
+         FROM @.subscriptions, unnest(ARRAY['retrying', 'parked']) status`,
+    )
+    const states = await world.admin.subscriptions()
+    assert.equal(states.length, 10_000)
+    assert.ok(states.every(({ retrying, parked, returned }) => retrying === 1 && parked === 1 && returned === 0))
   })
 
   test('consumers are listed with the subscriptions of their open sources', async (context) => {

@@ -39,7 +39,7 @@ interface StatusCount {
 interface Findings {
   readonly nowMs: number
   readonly backlogs: ReadonlyMap<number, readonly BacklogPart[]>
-  readonly setAside: readonly StatusCount[]
+  readonly setAside: ReadonlyMap<number, readonly StatusCount[]>
   readonly breakers: ReadonlyMap<number, SubscriptionState['breakers']>
 }
 
@@ -88,7 +88,8 @@ export function readSubscriptions(
       rows.rows<StatusCount>(sql.setAside, ids, leasedRows),
       breakers.list(rows, ids),
     ])
-    const findings = { nowMs, backlogs, setAside, breakers: notClosed }
+    const setAsideIn = Map.groupBy(setAside, ({ subscriptionId }) => subscriptionId)
+    const findings = { nowMs, backlogs, setAside: setAsideIn, breakers: notClosed }
     return found.map(({ row, state }) => subscriptionState(row, state, findings))
   })
 }
@@ -96,8 +97,8 @@ export function readSubscriptions(
 function subscriptionState(row: SubscriptionCounts, state: DeliveryState, findings: Findings): SubscriptionState {
   const { subscriptionId, topic, subscription, paused, deadLetters, blockedKeys } = row
   const parts = findings.backlogs.get(subscriptionId) ?? []
-  const waiting = (status: StatusCount['status']) =>
-    findings.setAside.find((count) => count.subscriptionId === subscriptionId && count.status === status)?.messages ?? 0
+  const setAside = findings.setAside.get(subscriptionId) ?? []
+  const waiting = (status: StatusCount['status']) => setAside.find((count) => count.status === status)?.messages ?? 0
   return {
     topic,
     subscription,
@@ -131,7 +132,9 @@ async function readOpenSources(rows: Queryable): Promise<Map<string, Subscriptio
   for (const { topic, subscription, state } of await rows.rows<SubscriptionRef & { state: string }>(sql.states, null)) {
     for (const source of DeliveryState.parse(state).sources) {
       const session = sessionOf(source)
-      open.set(session, [...(open.get(session) ?? []), { topic, subscription }])
+      const subscriptions = open.get(session) ?? []
+      open.set(session, subscriptions)
+      subscriptions.push({ topic, subscription })
     }
   }
   return open
