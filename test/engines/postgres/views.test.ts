@@ -41,7 +41,7 @@ interface MessageRow {
   readonly id: string
   readonly type: string
   readonly subject: string | null
-  readonly time: Date
+  readonly time: Date | null
   readonly data: unknown
   readonly event: Record<string, unknown>
 }
@@ -69,7 +69,7 @@ describe('the view of messages', { skip: await whyNoPostgres() }, () => {
       subject: 'o-1',
       data: { total: 40 },
     })
-    assert.equal(first?.time.toISOString(), peeked[0]?.message.event.time)
+    assert.equal(first?.time?.toISOString(), peeked[0]?.message.event.time)
     assert.equal(first?.id, peeked[0]?.message.event.id)
     assert.equal((await query(database, 'SELECT FROM @.messages')).length, 3)
   })
@@ -88,6 +88,34 @@ describe('the view of messages', { skip: await whyNoPostgres() }, () => {
     assert.deepEqual(
       rows.map(({ data }) => data),
       [['a\ufffd\ufffdb', '\ufffd', '\\u0000', '\\\ufffd', '😀']],
+    )
+  })
+
+  test('shows all others beside what is JSON but no message, or has no time, because it was damaged', async (context) => {
+    const { post, database } = await newStage(context)
+    for (const label of ['a', 'b', 'c', 'd']) await post.publish(orders, label)
+    await post.publish(users, { id: 'u1' })
+    const damages = [
+      `replace(data, '"time":"2', '"time":"R')`,
+      `replace(data, '"time":"2', '"time":"9992')`,
+      "'{}'",
+      "'7'",
+    ]
+    for (const [offset, damaged] of damages.entries()) {
+      await query(
+        database,
+        `UPDATE @.batches SET data = ${damaged} WHERE base_offset = $1 AND data LIKE '%"data":"%'`,
+        offset,
+      )
+    }
+    const rows = await query<MessageRow>(database, 'SELECT * FROM @.messages ORDER BY topic, "offset"')
+    assert.deepEqual(
+      rows.map(({ data, time }) => [data, time === null]),
+      [
+        ['a', true],
+        ['b', true],
+        [{ id: 'u1' }, false],
+      ],
     )
   })
 })

@@ -16,6 +16,14 @@ EXCEPTION WHEN data_exception THEN
   END;
 END $$;
 
+-- When a message was published. What is no time because it was damaged is shown as nothing, for the same reason.
+CREATE FUNCTION @.shown_time(stored text) RETURNS timestamptz LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog AS $$
+BEGIN
+  RETURN stored::timestamptz;
+EXCEPTION WHEN data_exception THEN
+  RETURN NULL;
+END $$;
+
 -- One row for each message that is kept.
 CREATE VIEW @.messages AS
 SELECT t.topic,
@@ -24,7 +32,7 @@ SELECT t.topic,
        message.own ->> 'id'                                          AS id,
        message.shared ->> 'type'                                     AS type,
        message.own ->> 'subject'                                     AS subject,
-       (message.own ->> 'time')::timestamptz                         AS time,
+       @.shown_time(message.own ->> 'time')                          AS time,
        message.own -> 'data'                                         AS data,
        '{"specversion":"1.0"}'::jsonb || message.shared || message.own AS event
   FROM @.batches b
@@ -33,7 +41,9 @@ SELECT t.topic,
  CROSS JOIN LATERAL (
          SELECT attributes.shared, one.own, one.number
            FROM (SELECT @.shown(b.shared) AS shared, @.shown(b.data) AS list OFFSET 0) attributes
-          CROSS JOIN LATERAL jsonb_array_elements(attributes.list) WITH ORDINALITY AS one(own, number)) message;
+          CROSS JOIN LATERAL jsonb_array_elements(
+                 CASE jsonb_typeof(attributes.list) WHEN 'array' THEN attributes.list END)
+                 WITH ORDINALITY AS one(own, number)) message;
 
 -- One row for each subscription: what it has before it, and what it has in hand.
 CREATE VIEW @.backlog AS
