@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
-import { describe, test } from 'node:test'
+import { describe, type TestContext, test } from 'node:test'
+import { log } from '../../../src/engines/postgres/sql/log.ts'
 import { PosthornError } from '../../../src/errors.ts'
+import { numbersTo } from '../../conformance/messages.ts'
 import { whyNoPostgres } from '../../servers/shared-postgres.ts'
-import { groupOf, openWorld, openWorlds, TOPIC } from './log-world.ts'
+import { groupOf, type LogWorld, openWorld, openWorlds, TOPIC } from './log-world.ts'
 
 describe('appending to the log in Postgres', { skip: await whyNoPostgres(), concurrency: true }, () => {
   test('offsets rise without gaps, and what was stored is read back', async (context) => {
@@ -209,11 +211,43 @@ describe('delayed messages in Postgres', { skip: await whyNoPostgres(), concurre
     const nowMs = world.clock.now()
     const messages = Array.from({ length: 700 }, (_, data) => world.message(data, { deliverAtMs: nowMs + 1 }))
     await world.publish(messages)
-    assert.equal((await world.delayed.promoteDue(nowMs + 1)).unfinished, true)
-    assert.equal((await world.delayed.promoteDue(nowMs + 1)).unfinished, false)
+    while ((await world.delayed.promoteDue(nowMs + 1)).unfinished) {}
     assert.deepEqual(
       await world.read(topicId),
       messages.map((_, data) => data),
     )
   })
+
+  test('of many, those that were moved are not walked past again, but for once', async (context) => {
+    const world = await openWorld(context)
+    const topicId = await world.ensure()
+    const nowMs = world.clock.now()
+    const [longAgo] = await looksOf(context, world, nowMs)
+    const messages = numbersTo(1_200).map((step) => world.message(step, { deliverAtMs: nowMs + step }))
+    await world.publish(messages)
+    const late = world.message('late', { deliverAtMs: nowMs + 1 })
+    const looks = await looksOf(context, world, nowMs + 2_000, async (number) => {
+      if (number === 2) await world.appender.append([groupOf([late])], {}, nowMs)
+    })
+    assert.ok(longAgo! < nowMs - 60_000)
+    assert.deepEqual(looks, [nowMs - 5_000, nowMs + 500, nowMs + 1_000, nowMs - 5_000])
+    assert.deepEqual(await world.read(topicId), [...numbersTo(1_200), 'late'])
+  })
 })
+
+/** Moves all that is due; after which time it has looked in each round. */
+async function looksOf(
+  context: TestContext,
+  { database, delayed }: LogWorld,
+  nowMs: number,
+  beforeRound: (number: number) => Promise<void> = async () => {},
+): Promise<number[]> {
+  const { mock } = context.mock.method(database, 'rows')
+  for (let number = 1, unfinished = true; unfinished; number++) {
+    await beforeRound(number)
+    unfinished = (await delayed.promoteDue(nowMs)).unfinished
+  }
+  mock.restore()
+  const calls = mock.calls.map(({ arguments: [statement, ...values] }) => ({ statement, values }))
+  return calls.filter(({ statement }) => statement === log.dueDelayed).map(({ values }) => Number(values[0]))
+}

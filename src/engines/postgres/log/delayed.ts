@@ -5,6 +5,9 @@
  * Rows that were moved stay in the index for as long as somebody holds a transaction open, so what is due is looked for
  * above a bound: a time up to which this process has found nothing more, less what clocks and slow commits may be behind.
  * Now and then, and at first, it looks from further back, for what others have stored later than that.
+ *
+ * What takes several rounds is gone on with where the round before has ended; when all of it was moved, there is a last
+ * look from the bound, for what was stored meanwhile.
  */
 
 import { RunPacker } from '../../record-batches.ts'
@@ -36,18 +39,30 @@ interface DelayedRow {
   readonly own: string
 }
 
+/** Where a message stands in the order in which they are due. */
+type DuePlace = Pick<DelayedRow, 'deliverAtMs' | 'delayedId'>
+
+type DueRow = DuePlace & Pick<DelayedRow, 'topicId'>
+
+interface Round extends Pick<Promotion, 'batches' | 'busy'> {
+  /** The last one, when there may be more behind it. */
+  readonly movedUpTo: DuePlace | undefined
+}
+
 /** Messages may be large, and all of them are in memory at once. */
 const PROMOTED_MAX = 500
 const LATE_MS = 5_000
 const LATEST_MS = 600_000
 const FAR_LOOK_EVERY_MS = 30_000
-const NOTHING_DUE: Promotion = { batches: [], unfinished: false, busy: false }
+const NOTHING_DUE: Round = { batches: [], movedUpTo: undefined, busy: false }
 
 export class Delayed {
   readonly #database: Database
   /** Nothing was due up to then, when it was looked at. */
   #clearUpToMs = Number.MIN_SAFE_INTEGER
   #lookedFarAtMs = Number.NEGATIVE_INFINITY
+  /** Of what is moved in several rounds, where the last one has ended. */
+  #movedUpTo: DuePlace | undefined
 
   constructor(database: Database) {
     this.#database = database
@@ -56,11 +71,14 @@ export class Delayed {
   /** Moves what is due, as much as goes at once. */
   async promoteDue(nowMs: number): Promise<Promotion> {
     const isFar = nowMs >= this.#lookedFarAtMs + FAR_LOOK_EVERY_MS || nowMs < this.#clearUpToMs
-    const boundMs = this.#boundMs(isFar ? LATEST_MS : LATE_MS, nowMs)
-    const found = await this.#database.rows<DelayedRow>(sql.log.dueDelayed, boundMs, nowMs, 1)
-    const promotion = found.length > 0 ? await this.#promote(boundMs, nowMs) : NOTHING_DUE
-    if (!promotion.unfinished && !promotion.busy) this.#clear(nowMs, isFar)
-    return promotion
+    const resumed = this.#movedUpTo
+    const from = resumed ?? boundAt(this.#boundMs(isFar ? LATEST_MS : LATE_MS, nowMs))
+    const found = await this.#database.rows<DueRow>(sql.log.dueDelayed, ...valuesOf(from), nowMs, 1)
+    const { batches, busy, movedUpTo } = found.length > 0 ? await this.#promote(from, nowMs) : NOTHING_DUE
+    this.#movedUpTo = movedUpTo
+    const isDone = !busy && !movedUpTo && !resumed
+    if (isDone) this.#clear(nowMs, isFar)
+    return { batches, busy, unfinished: !busy && !isDone }
   }
 
   /** When the next one is due; in the past, if one is due already. */
@@ -79,27 +97,29 @@ export class Delayed {
     if (isFar) this.#lookedFarAtMs = nowMs
   }
 
-  #promote(boundMs: number, nowMs: number): Promise<Promotion> {
+  #promote(from: DuePlace, nowMs: number): Promise<Round> {
     return this.#database.transaction(async (rows) => {
       const [lock] = await rows.rows<{ locked: boolean }>(sql.log.lockDelayed)
       // Somebody else does it, and may still fail.
-      if (!lock!.locked) return { batches: [], unfinished: false, busy: true }
-      const due = await rows.rows<Pick<DelayedRow, 'delayedId' | 'topicId'>>(
-        sql.log.dueDelayed,
-        boundMs,
-        nowMs,
-        PROMOTED_MAX,
-      )
-      return { batches: await store(rows, due), unfinished: due.length === PROMOTED_MAX, busy: false }
+      if (!lock!.locked) return { ...NOTHING_DUE, busy: true }
+      const due = await rows.rows<DueRow>(sql.log.dueDelayed, ...valuesOf(from), nowMs, PROMOTED_MAX)
+      const movedUpTo = due.length === PROMOTED_MAX ? due.at(-1) : undefined
+      return { batches: await store(rows, due), movedUpTo, busy: false }
     })
   }
 }
 
+/** Before all that is due later than that. */
+function boundAt(deliverAtMs: number): DuePlace {
+  return { deliverAtMs, delayedId: Number.MAX_SAFE_INTEGER }
+}
+
+function valuesOf({ deliverAtMs, delayedId }: DuePlace): [number, number] {
+  return [deliverAtMs, delayedId]
+}
+
 /** Topics are locked before their messages, as everywhere. One may have been cancelled meanwhile. */
-async function store(
-  rows: Queryable,
-  due: readonly Pick<DelayedRow, 'delayedId' | 'topicId'>[],
-): Promise<readonly WrittenBatch[]> {
+async function store(rows: Queryable, due: readonly DueRow[]): Promise<readonly WrittenBatch[]> {
   if (due.length === 0) return []
   const topicIds = [...new Set(due.map(({ topicId }) => topicId))]
   const [locked, taken] = await Promise.all([

@@ -104,8 +104,9 @@ export const log = statements('log', {
 
   // Above a bound: what was moved already may still stand in the index, below it.
   dueDelayed: `
-    SELECT delayed_id AS "delayedId", topic_id AS "topicId" FROM @.delayed
-     WHERE deliver_at_ms > $1 AND deliver_at_ms <= $2 ORDER BY deliver_at_ms, delayed_id LIMIT $3`,
+    SELECT delayed_id AS "delayedId", topic_id AS "topicId", deliver_at_ms AS "deliverAtMs" FROM @.delayed
+     WHERE (deliver_at_ms, delayed_id) > ($1::bigint, $2::bigint) AND deliver_at_ms <= $3
+     ORDER BY deliver_at_ms, delayed_id LIMIT $4`,
 
   takeDelayed: `
     DELETE FROM @.delayed WHERE delayed_id = ANY($1::bigint[])
