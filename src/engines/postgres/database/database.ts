@@ -181,17 +181,19 @@ export class Database implements Queryable {
     client: pg.PoolClient,
     work: (rows: Queryable, client: pg.ClientBase) => Promise<Value>,
   ): Promise<Value> {
-    // Not awaited: should it fail, so does what follows it.
-    client.query(this.#phrases.begin).catch(() => {})
-    let value: Value
+    // Not awaited: should it fail, so does what follows it, which must not be carried out without a transaction.
+    const begun = client.query(this.#phrases.begin)
+    begun.catch(() => client.connection.stream.destroy())
     try {
-      value = await work(this.#ofPool(client), client)
+      const value = await work(this.#ofPool(client), client)
+      await begun
+      await this.#commit(client)
+      return value
     } catch (error) {
+      // Also after a COMMIT: one that is cancelled leaves the transaction open.
       await client.query('ROLLBACK').catch((failure: unknown) => client.emit('error', failure))
       throw error
     }
-    await this.#commit(client)
-    return value
   }
 
   async #commit(client: pg.PoolClient): Promise<void> {
