@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
+import pg from 'pg'
 import type { Database } from '../../../src/engines/postgres/database/database.ts'
 import { migrate } from '../../../src/engines/postgres/database/migrate.ts'
 import { LOCK_MIGRATIONS, MIGRATIONS, type Migration } from '../../../src/engines/postgres/sql/migrations.ts'
 import { PosthornError } from '../../../src/errors.ts'
 import { whyNoPostgres } from '../../servers/shared-postgres.ts'
+import { PostgresProxy } from './faults-proxy.ts'
 import { newStore, openDatabase, query } from './space.ts'
 
 const TO_VERSION_2: Migration = { text: 'ALTER TABLE @.topics ADD COLUMN note text', compatibleFrom: 1 }
@@ -168,6 +170,34 @@ describe('the schema of a Postgres store', { skip: await whyNoPostgres() }, () =
     await assert.rejects(refused, { code: 'POSTHORN_STORAGE_FAILED' })
     await end()
     assert.equal((await versionOf(database)).version, 1)
+  })
+
+  test('is brought up to date by another process when one is halted in the middle of a step', async (context) => {
+    const url = await newStore(context)
+    const database = openDatabase(context, url)
+    await migrate(database)
+    const proxy = await PostgresProxy.start(context, url)
+    const end = await hold(context, database, 'SELECT FROM @.topics')
+    const halted = migrate(openDatabase(context, proxy.url), { migrations: NEWER, idleMsMax: 100 })
+    const ended = assert.rejects(halted, { code: 'POSTHORN_STORAGE_UNAVAILABLE' })
+    await until(() => hasRunningWait(database))
+    proxy.freeze()
+    await end()
+    await migrate(database, { migrations: NEWER })
+    assert.equal((await versionOf(database)).version, 2)
+    proxy.thaw()
+    await ended
+  })
+
+  test('is not waited for when the server does not answer', async (context) => {
+    const proxy = await PostgresProxy.start(context, await newStore(context))
+    const { connect } = pg.Client.prototype
+    context.mock.method(pg.Client.prototype, 'connect', async function (this: pg.Client) {
+      await Reflect.apply(connect, this, [])
+      proxy.freeze()
+    } as () => Promise<never>)
+    const migrating = migrate(openDatabase(context, proxy.url), { answerMsMax: 1_000 })
+    await assert.rejects(migrating, { name: 'PosthornError', retryable: true })
   })
 
   test('serves a role that may create nothing, once everything is there', async (context) => {

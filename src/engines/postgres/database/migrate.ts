@@ -3,7 +3,7 @@
  *
  * Of several processes that start together, one takes each step while the others wait for it. A step that cannot have a
  * lock on a table soon gives up and is tried again a little later, so that nobody else has to queue behind it. A process
- * that dies leaves the steps that were finished.
+ * that dies leaves the steps that were finished; of one that stands still in a step, the server ends it.
  *
  * A step with which running processes of older versions cannot work is announced some seconds before it is taken, by
  * what the tables say of who may use them: these processes stop, and none of them starts any more.
@@ -25,6 +25,10 @@ export interface MigrateOptions {
   /** How long a step may wait for a lock on a table, and keep others waiting behind it. */
   readonly lockMsMax?: number
   readonly triesMax?: number
+  /** How long this process may stand still in a step, while others wait for it, before the server ends the step. */
+  readonly idleMsMax?: number
+  /** How long an answer is awaited that nobody else can hold up. */
+  readonly answerMsMax?: number
   /** How long before a step those are told who cannot work with what it leads to. */
   readonly noticeSeconds?: number
 }
@@ -34,10 +38,17 @@ interface Version {
   readonly compatibleFrom: number
 }
 
-type Query = <Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]) => Promise<readonly Row[]>
+type Query = <Row extends pg.QueryResultRow>(
+  text: string,
+  values?: readonly unknown[],
+  answerMsMax?: number,
+) => Promise<readonly Row[]>
 
 const LOCK_MS_MAX = 2_000
 const TRIES_MAX = 60
+const IDLE_MS_MAX = 5_000
+/** As long as can be: others may be at a step, or this one. */
+const PATIENT_MS_MAX = 2 ** 31 - 1
 const PAUSE_SECONDS = 0.5
 /** They are told at once, and look each second besides. */
 const NOTICE_SECONDS = 5
@@ -49,7 +60,7 @@ const NOTHING: Version = { version: 0, compatibleFrom: 0 }
  * this one cannot work.
  */
 export async function migrate(database: Database, options: MigrateOptions = {}): Promise<void> {
-  const client = database.newClient(0)
+  const client = database.newClient(options.answerMsMax)
   // A connection that fails rejects what is under way on it.
   client.on('error', () => {})
   try {
@@ -78,6 +89,7 @@ class Migrating {
   readonly #migrations: readonly sql.Migration[]
   readonly #lockMsMax: number
   readonly #triesMax: number
+  readonly #idleMsMax: number
   readonly #noticeSeconds: number
 
   constructor(database: Database, client: pg.Client, options: MigrateOptions) {
@@ -87,8 +99,11 @@ class Migrating {
     this.#migrations = migrations
     this.#lockMsMax = lockMsMax
     this.#triesMax = triesMax
-    this.#query = async <Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]) =>
-      (await client.query<Row>(database.resolve(text), values as unknown[])).rows
+    this.#idleMsMax = options.idleMsMax ?? IDLE_MS_MAX
+    this.#query = async <Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[], answerMsMax = 0) => {
+      const config = { text: database.resolve(text), values: values as unknown[], query_timeout: answerMsMax }
+      return (await client.query<Row>(config)).rows
+    }
   }
 
   async run(): Promise<void> {
@@ -99,7 +114,7 @@ class Migrating {
       const isTaken = await this.#tryStep()
       if (isTaken) tries = 1
       else if (tries++ >= this.#triesMax) this.#refuseBusy()
-      else await this.#query(sql.PAUSE, [PAUSE_SECONDS])
+      else await this.#query(sql.PAUSE, [PAUSE_SECONDS], PATIENT_MS_MAX)
     }
   }
 
@@ -123,8 +138,8 @@ class Migrating {
     // Whoever waited for another's step has to see what that one did.
     await this.#query('BEGIN ISOLATION LEVEL READ COMMITTED')
     try {
-      await this.#query(sql.LIFT_LIMITS)
-      await this.#query(sql.LOCK_MIGRATIONS)
+      await this.#query(sql.SET_LIMITS, [`${this.#idleMsMax}ms`])
+      await this.#query(sql.LOCK_MIGRATIONS, [], PATIENT_MS_MAX)
       await this.#query(sql.LIMIT_LOCK_WAIT, [`${this.#lockMsMax}ms`])
       const found = await this.#readVersion()
       if (!this.#isDone(found)) await work(found)
@@ -146,13 +161,13 @@ class Migrating {
       const least = this.#migrations[version]!.compatibleFrom
       if (this.#turnsAway({ version, compatibleFrom }) && compatibleFrom < least) await this.#write(version, least)
     })
-    await this.#query(sql.PAUSE, [this.#noticeSeconds])
+    await this.#query(sql.PAUSE, [this.#noticeSeconds], PATIENT_MS_MAX)
   }
 
   async #step(version: number): Promise<void> {
     const { text, compatibleFrom } = this.#migrations[version]!
     if (version === 0) await this.#createVersion()
-    await this.#query(text)
+    await this.#query(text, undefined, PATIENT_MS_MAX)
     await this.#write(version + 1, compatibleFrom)
   }
 

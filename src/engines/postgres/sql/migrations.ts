@@ -51,7 +51,12 @@ UPDATE @.schema_version SET version = $1, compatible_from = $2 FROM told`
 
 /** One process migrates at a time; the lock ends with the transaction. */
 export const LOCK_MIGRATIONS = `SELECT pg_advisory_xact_lock(hashtextextended('posthorn migrations of @.', 0))`
-/** The role may have limits that are meant for others: another process's step can take long, and so can a step itself. */
-export const LIFT_LIMITS = `SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true)`
+/**
+ * The role may have limits that are meant for others: another process's step can take long, and so can a step itself. But
+ * whoever does nothing keeps everybody waiting, who may be halted, or cut off from a server that does not notice.
+ */
+export const SET_LIMITS = `
+SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true),
+       set_config('idle_in_transaction_session_timeout', $1, true)`
 export const LIMIT_LOCK_WAIT = `SELECT set_config('lock_timeout', $1, true)`
 export const PAUSE = 'SELECT pg_sleep($1)'
