@@ -47,6 +47,17 @@ describe('a transactional handler', { concurrency: 2, skip: await whyNoPostgres(
     assert.deepEqual(await open(lease), [0, 10])
   })
 
+  test('that rejects is not kept by a statement that nobody waits for any more', async (context) => {
+    const { lease, transact, open } = await handling(context)
+    const refusal = new Error('it took too long')
+    const outcome = transact(lease, 0, async (client) => {
+      client.query('SELECT pg_sleep(600)').catch(() => {})
+      throw refusal
+    })
+    await assert.rejects(outcome, (error) => error === refusal)
+    assert.deepEqual(await open(lease), [0, 10])
+  })
+
   test('whose lease is lost meanwhile is rolled back', async (context) => {
     const { stage, key, lease, transact, names } = await handling(context)
     const insert: Work = (client) => client.query(`INSERT INTO users VALUES ('ada')`)

@@ -101,6 +101,22 @@ describe('behind PgBouncer', { skip: (await whyNoPostgres()) || (await whyNoPgBo
     await eventually(async () => assert.deepEqual(await notes(), [{ note: 'handled kept' }, { note: 'kept' }]))
   })
 
+  test("the statement of a handler's transaction that outruns its time is cancelled", async (context) => {
+    const { url, schema, admin } = await newPooledStore(context)
+    const post = await open(context, url)
+    const long = `SELECT pg_sleep(600) AS ${schema}`
+    const handler = async (_: unknown, { tx }: TransactionalContext<PostgresTransaction>) => {
+      await tx.query(long)
+    }
+    const options = { transactional: true, timeout: '2s', retry: { attempts: 1 } } as const
+    await post.subscribe(events, 'all', handler, options).ready
+    await post.publish(events, { label: 'a' })
+    const running = `SELECT pid FROM pg_stat_activity WHERE query = $1 AND state = 'active'`
+    const runs = async () => (await admin.query(running, [long])).rowCount === 1
+    await eventually(async () => assert.equal(await runs(), true))
+    await eventually(async () => assert.equal(await runs(), false))
+  })
+
   test('a consumer whose handlers are all busy is told that its message was cancelled', async (context) => {
     const { url } = await newPooledStore(context)
     const [publisher, consumer] = await openTwo(context, url)

@@ -96,8 +96,10 @@ export class HandlerTransactions {
     try {
       const carryOut = async (rows: Queryable, client: Client): Promise<Settled> => {
         database.lend(client)
-        await rows.rows(publishing.mark, 'outbox')
-        refusal = await this.#runHandler(client, task)
+        // Whom to cancel, which a pooler hides.
+        const asked = rows.rows<{ pid: number }>(outbox.server)
+        const [server] = await Promise.all([asked, rows.rows(publishing.mark, 'outbox')])
+        refusal = await this.#runHandler(client, task, server[0]!.pid)
         if (refusal) throw new RolledBack()
         const settled = await this.#settle(rows, client, task, effects)
         if (settled) return settled
@@ -116,7 +118,7 @@ export class HandlerTransactions {
     }
   }
 
-  async #runHandler(client: Client, { work }: Task): Promise<Refusal | undefined> {
+  async #runHandler(client: Client, { work }: Task, serverPid: number): Promise<Refusal | undefined> {
     const loan = new Loan(client)
     const { signal } = this.#closing
     const { promise: aborted, reject } = Promise.withResolvers<never>()
@@ -127,7 +129,7 @@ export class HandlerTransactions {
       // The handler has caught it, but nothing can be committed any more.
       return client.getTransactionStatus() === 'E' ? { error: loan.firstFailure ?? ended() } : undefined
     } catch (error) {
-      await this.#cancel(client, loan)
+      await this.#cancel(serverPid, loan)
       return { error }
     } finally {
       signal.removeEventListener('abort', abort)
@@ -157,14 +159,11 @@ export class HandlerTransactions {
     return { saved: await turns.save(rows, [turn]), subscription: turn.subscription }
   }
 
-  // A statement that the server has not begun yet is not cancelled: so again, until all have ended. A pooler's connections
-  // do not tell who serves them: there they go on, and the transaction ends after them.
-  async #cancel(client: Client, loan: Loan): Promise<void> {
-    const { database } = this.#parts
-    const { processID } = client as Client & { readonly processID?: number | null }
-    if (database.address.transactionPooling || typeof processID !== 'number') return
+  // A statement that the server has not begun yet is not cancelled: so again, until all have ended. The transaction is
+  // open until then, so that it is nobody else's statement, also behind a pooler.
+  async #cancel(serverPid: number, loan: Loan): Promise<void> {
     for (let tries = 0; loan.isBusy && tries < CANCELS_MAX; tries++) {
-      await database.rows(outbox.cancel, processID).catch(() => {})
+      await this.#parts.database.rows(outbox.cancel, serverPid).catch(() => {})
     }
   }
 }

@@ -65,6 +65,9 @@ export const outbox = statements('outbox', {
     SELECT coalesce(current_setting('posthorn.transaction', true) = pg_current_xact_id_if_assigned()::text, false)
              AS inside`,
 
+  // Who serves the transaction.
+  server: 'SELECT pg_backend_pid() AS pid',
+
   // Some time after it, what was cancelled has ended.
   cancel: 'SELECT pg_cancel_backend($1), pg_sleep(0.01)',
 
