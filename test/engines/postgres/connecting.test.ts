@@ -1,6 +1,8 @@
 /** What a URL, a database and a network can be like. */
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, type TestContext, test } from 'node:test'
@@ -8,6 +10,7 @@ import { DatabaseError } from 'pg'
 import { parsePostgresAddress } from '../../../src/engines/postgres/address.ts'
 import { Database } from '../../../src/engines/postgres/database/database.ts'
 import { isConnectionFailure } from '../../../src/engines/postgres/database/failure.ts'
+import { migrate } from '../../../src/engines/postgres/database/migrate.ts'
 import { PosthornError } from '../../../src/errors.ts'
 import { sharedPostgres, whyNoPostgres } from '../../servers/shared-postgres.ts'
 import { PostgresProxy } from './faults-proxy.ts'
@@ -55,6 +58,30 @@ describe('connecting to Postgres', { skip: await whyNoPostgres() }, () => {
     await assert.rejects(open(context, server.href), coded('POSTHORN_UNSUPPORTED'))
   })
 
+  const unusable: readonly (readonly [what: string, change: Partial<URL>])[] = [
+    ['that does not know the user', { username: 'nobody' }],
+    ['without encryption, which is asked for,', { search: '?sslmode=require' }],
+    ['whose name nobody knows', { hostname: 'nobody.invalid' }],
+    ['at a port where nobody listens', { port: '1' }],
+  ]
+  for (const [what, change] of unusable) {
+    test(`a server ${what} cannot be used`, async (context) => {
+      const url = Object.assign(new URL((await newStore(context)).url), change)
+      await assert.rejects(open(context, url.href), coded('POSTHORN_STORAGE_UNAVAILABLE'))
+    })
+  }
+
+  test('a server that takes connections and says nothing cannot be used', async (context) => {
+    const silent = createServer()
+    silent.listen(0, '127.0.0.1')
+    await once(silent, 'listening')
+    context.after(() => silent.close())
+    const { port } = silent.address() as AddressInfo
+    const database = new Database(parsePostgresAddress(`postgres://user@127.0.0.1:${port}/database`))
+    await assert.rejects(migrate(database, { answerMsMax: 50 }), coded('POSTHORN_STORAGE_UNAVAILABLE'))
+    await database.close()
+  })
+
   test('what waits for an answer that does not come can be cut off', async (context) => {
     const { url } = await newStore(context)
     const proxy = await PostgresProxy.start(context, url)
@@ -77,6 +104,7 @@ describe('connecting to Postgres', { skip: await whyNoPostgres() }, () => {
 
   const failures: readonly (readonly [what: string, failure: Error, ofConnection: boolean])[] = [
     ['an unreachable network', Object.assign(new Error('no route'), { code: 'ENETUNREACH' }), true],
+    ['a password that is not there', new Error('SASL: SCRAM-SERVER-FIRST-MESSAGE: no password'), true],
     ['broken encryption', Object.assign(new Error('bad record'), { code: 'ERR_SSL_BAD_RECORD_MAC' }), true],
     ['a connection that the server ends', saidByServer('25P04', 'FATAL'), true],
     ['a statement that the server refuses', saidByServer('23505', 'ERROR'), false],

@@ -26,14 +26,15 @@ const BUSY = new Set(['57014', '55P03', '40P01'])
 const NOT_PREPARED_HERE = new Set(['26000', '42P05'])
 const SAY_SO = 'the server is behind a pooler that gives each transaction another connection: add ?pooling=transaction'
 /** `pg` gives no code for what it notices itself. */
-const CONNECTION_ENDED = /connection terminated|connection error|not queryable|timeout exceeded when trying to connect/i
+const NOT_CONNECTED = /^SASL|\bSSL connections?\b|^timeout (?:exceeded when trying to connect|expired)/
+const CONNECTION_ENDED = /connection terminated|connection error|not queryable/i
 const READ_TIMEOUT = /query read timeout/i
 
 /** Whether the connection, rather than the statement, failed: nothing is known of what was under way on it. */
 export function isConnectionFailure(error: unknown): boolean {
   if (error instanceof PosthornError) return false
   const { code = '', message, severity } = error as ServerFailure
-  if (code === '') return CONNECTION_ENDED.test(message) || READ_TIMEOUT.test(message)
+  if (code === '') return [NOT_CONNECTED, CONNECTION_ENDED, READ_TIMEOUT].some((known) => known.test(message))
   // No server has said it: it is the network's, the system's or that of the encryption.
   if (severity === undefined) return true
   return ENDS_CONNECTION.has(severity) || code.startsWith('08') || ENDED.has(code)
