@@ -1,14 +1,15 @@
-import { Kysely, PostgresDialect } from 'kysely'
+import { CamelCasePlugin, Kysely, type KyselyPlugin, ParseJSONResultsPlugin, PostgresDialect } from 'kysely'
 import pg from 'pg'
-import { publishingWithin } from './suite.ts'
+import { type Library, publishingWithin } from './suite.ts'
 
 interface Tables {
   readonly users: { readonly name: string }
 }
 
-await publishingWithin('Kysely', async (url) => {
+async function open(url: string, plugins: KyselyPlugin[]): Promise<Library> {
   const database = new Kysely<Tables>({
     dialect: new PostgresDialect({ pool: new pg.Pool({ connectionString: url }) }),
+    plugins,
   })
   return {
     connection: database,
@@ -19,4 +20,10 @@ await publishingWithin('Kysely', async (url) => {
       }),
     close: () => database.destroy(),
   }
-})
+}
+
+await publishingWithin('Kysely', (url) => open(url, []))
+
+await publishingWithin('Kysely with plugins that change results', (url) =>
+  open(url, [new CamelCasePlugin(), new ParseJSONResultsPlugin()]),
+)

@@ -197,7 +197,7 @@ export class Outbox {
   async #ask<Said>(connection: UserConnection, text: string, values: readonly Parameter[]): Promise<Said> {
     try {
       const [row] = await connection.query(text, values)
-      return JSON.parse((row as { answer: string }).answer) as Said
+      return readAnswer<Said>(row)
     } catch (error) {
       throw describe(error, this.#parts.database.address.label)
     }
@@ -255,6 +255,12 @@ const READ_ONLY_TRANSACTION = '25006'
 const SQLSTATE = /^(?!P[1-9])[0-9A-Z]{5}$/
 /** Where libraries keep the error that they wrap. */
 const WRAPPED = ['cause', 'driverError', 'driverAdapterError', 'meta', 'nativeError'] as const
+
+/** Libraries can be told to change results: what looks like JSON may be parsed, and names be written otherwise. */
+function readAnswer<Said>(row: unknown): Said {
+  const [answer] = Object.values(row as object) as [string | Said]
+  return typeof answer === 'string' ? (JSON.parse(answer) as Said) : answer
+}
 
 function describe(error: unknown, store: string): PosthornError {
   if (error instanceof PosthornError) return error
