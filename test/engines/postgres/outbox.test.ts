@@ -171,6 +171,19 @@ describe("in the user's transaction", { concurrency: 2, skip: await whyNoPostgre
     await assert.rejects(stage.appendIn(user, ['a']), { ...REFUSED, message: /has failed/ })
   })
 
+  test('what the server says of the statement is not taken for a failure of the connection', async (context) => {
+    const stage = await OutboxStage.make(context, { relays: false })
+    const user = await stage.user()
+    const refuse = `${stage.space.name}.refuse`
+    await user.query(`
+      CREATE FUNCTION ${refuse}() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'could not serialize access' USING ERRCODE = '40001'; END $$;
+      CREATE TRIGGER refuse BEFORE INSERT ON ${stage.space.name}.outbox EXECUTE FUNCTION ${refuse}();
+      BEGIN`)
+    const expected = { code: 'POSTHORN_STORAGE_FAILED', message: /could not serialize access/ }
+    await assert.rejects(stage.appendIn(user, ['a']), expected)
+  })
+
   test('a role without the right to write to the outbox is told so', async (context) => {
     const stage = await OutboxStage.make(context, { relays: false })
     const user = await stage.user()

@@ -252,7 +252,8 @@ const OTHER_DATABASE = 'its connection is to another database than the one that 
 const FAILED_TRANSACTION = '25P02'
 const NO_PRIVILEGE = '42501'
 const READ_ONLY_TRANSACTION = '25006'
-const SQLSTATE = /^(?!P[1-9])[0-9A-Z]{5}$/
+/** Neither one of Prisma's codes nor one of the operating system's. */
+const SQLSTATE = /^(?!P[1-9]|E)[0-9A-Z]{5}$/
 /** Where libraries keep the error that they wrap. */
 const WRAPPED = ['cause', 'driverError', 'driverAdapterError', 'meta', 'nativeError'] as const
 
@@ -268,8 +269,10 @@ function describe(error: unknown, store: string): PosthornError {
   if (code === FAILED_TRANSACTION) return invalidTransaction(FAILED_BEFORE, error)
   if (code === READ_ONLY_TRANSACTION) return invalidTransaction(READS_ONLY, error)
   if (code === NO_PRIVILEGE) return invalidTransaction(`the server says ${messageOf(error)}`, error)
+  // With a severity, as the server has said it: without one it would be taken for a failure of the connection.
+  const said = { code, severity: 'ERROR' }
   if (code !== undefined)
-    return describeFailure(Object.assign(new Error(messageOf(error), { cause: error }), { code }), store)
+    return describeFailure(Object.assign(new Error(messageOf(error), { cause: error }), said), store)
   // What no server said is the library's: the transaction has ended, or its connection was released.
   return invalidTransaction(`its library says ${messageOf(error)}`, error)
 }
