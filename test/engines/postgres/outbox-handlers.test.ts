@@ -159,6 +159,27 @@ describe('a transactional handler', { concurrency: 2, skip: await whyNoPostgres(
     assert.deepEqual(await names(), ['bob'])
   })
 
+  test('whose deferred constraints wait for somebody keeps nobody from the subscription', async (context) => {
+    const { stage, key, lease, transact, open } = await handling(context)
+    const holder = await stage.user()
+    await holder.query(`
+      CREATE TABLE mails (name text REFERENCES users DEFERRABLE INITIALLY DEFERRED);
+      INSERT INTO users VALUES ('ada')`)
+    await holder.query('BEGIN; SELECT FROM users FOR UPDATE')
+    const outcome = transact(lease, 0, (client) => client.query(`INSERT INTO mails VALUES ('ada')`))
+    const blocked = 'SELECT pid FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))'
+    await eventually(async () => assert.equal((await holder.query(blocked)).rowCount, 1))
+    const rest = transact(lease, 1, (client) => client.query('SELECT 1'))
+    assert.equal(await rest, 'committed')
+    await holder.query('COMMIT')
+    assert.equal(await outcome, 'committed')
+    assert.deepEqual(await open(lease), [2, 10])
+    const refused = transact(lease, 2, (client) => client.query(`INSERT INTO mails VALUES ('nobody')`))
+    await assert.rejects(refused, { code: 'POSTHORN_STORAGE_FAILED', message: /violates foreign key constraint/ })
+    assert.deepEqual(await open(lease), [2, 10])
+    await stage.turns.run(key, async () => undefined)
+  })
+
   test('many side by side all commit, though there are few connections', async (context) => {
     const { lease, transact, open, names } = await handling(context, '&connections=2')
     const outcomes = numbersTo(10).map((offset) =>

@@ -148,7 +148,9 @@ export class HandlerTransactions {
     const asked = rows.rows<{ inside: boolean }>(outbox.inside)
     // Not before the question: the answer is in a setting.
     this.#parts.database.takeBack(client)
-    const [inside, opened] = await Promise.all([asked, turns.open(rows, [key.subscriptionId], effects)])
+    // Not at the commit: it may wait for what others have locked, and all would wait for the subscription meanwhile.
+    const checked = rows.run(outbox.checkDeferred)
+    const [inside, , opened] = await Promise.all([asked, checked, turns.open(rows, [key.subscriptionId], effects)])
     if (!inside[0]!.inside) throw ended()
     const turn = opened.get(key.subscriptionId)
     const held = turn?.state.heldBy(source, lease)

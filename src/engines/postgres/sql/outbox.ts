@@ -68,6 +68,9 @@ export const outbox = statements('outbox', {
   // Who serves the transaction.
   server: 'SELECT pg_backend_pid() AS pid',
 
+  // What the user's constraints have put off until the end of the transaction.
+  checkDeferred: 'SET CONSTRAINTS ALL IMMEDIATE',
+
   // Some time after it, what was cancelled has ended.
   cancel: 'SELECT pg_cancel_backend($1), pg_sleep(0.01)',
 
