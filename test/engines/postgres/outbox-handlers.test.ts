@@ -180,6 +180,28 @@ describe('a transactional handler', { concurrency: 2, skip: await whyNoPostgres(
     await stage.turns.run(key, async () => undefined)
   })
 
+  test('leaves nothing on its connection that is in the way of others', async (context) => {
+    const { stage, lease, transact, open } = await handling(context, '&connections=2')
+    const user = await stage.user()
+    const leave = `
+      CREATE TEMP TABLE work AS SELECT 1 AS number;
+      DECLARE numbers CURSOR WITH HOLD FOR TABLE work;
+      LISTEN ${stage.space.name};
+      SELECT pg_advisory_lock(hashtext('${stage.space.name}'))`
+    const isFree = `SELECT pg_try_advisory_xact_lock(hashtext('${stage.space.name}')) AS free`
+    const failed = transact(lease, 0, async (client) => {
+      await client.query(leave)
+      throw new Error('card declined')
+    })
+    await assert.rejects(failed, /card declined/)
+    assert.deepEqual((await user.query(isFree)).rows, [{ free: true }])
+    for (const offset of [0, 1, 2]) {
+      assert.equal(await transact(lease, offset, (client) => client.query(leave)), 'committed')
+      assert.deepEqual((await user.query(isFree)).rows, [{ free: true }])
+    }
+    assert.deepEqual(await open(lease), [3, 10])
+  })
+
   test('many side by side all commit, though there are few connections', async (context) => {
     const { lease, transact, open, names } = await handling(context, '&connections=2')
     const outcomes = numbersTo(10).map((offset) =>

@@ -191,7 +191,7 @@ export class Database implements Queryable {
       return value
     } catch (error) {
       // Also after a COMMIT: one that is cancelled leaves the transaction open.
-      await client.query('ROLLBACK').catch((failure: unknown) => client.emit('error', failure))
+      await client.query(this.#phrases.rollback).catch((failure: unknown) => client.emit('error', failure))
       throw error
     }
   }
