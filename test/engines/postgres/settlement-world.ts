@@ -3,7 +3,7 @@ import type { TestContext } from 'node:test'
 import type { Failure, StoredEvent, StoredMessage } from '../../../src/engine.ts'
 import { parsePostgresAddress } from '../../../src/engines/postgres/address.ts'
 import { Database } from '../../../src/engines/postgres/database/database.ts'
-import type { Queryable, Statement } from '../../../src/engines/postgres/database/statement.ts'
+import type { Queryable, Statement, Transaction } from '../../../src/engines/postgres/database/statement.ts'
 import { DeliveryState } from '../../../src/engines/postgres/delivery/delivery-state.ts'
 import type { Lease } from '../../../src/engines/postgres/delivery/lease.ts'
 import { type SubscriptionKey, type Turn, Turns } from '../../../src/engines/postgres/delivery/turns.ts'
@@ -81,7 +81,7 @@ export class SettlementWorld {
     return this.database.rows<Row>({ name: `test_${hash('md5', text)}`, text }, ...values)
   }
 
-  #noting(rows: Queryable): Queryable {
+  #noting(rows: Transaction): Transaction {
     const note = ({ name }: Statement) => void this.statements.push(name)
     return {
       rows: (statement, ...values) => {
@@ -91,6 +91,10 @@ export class SettlementWorld {
       run: (statement, ...values) => {
         note(statement)
         return rows.run(statement, ...values)
+      },
+      send: (statement, ...values) => {
+        note(statement)
+        rows.send(statement, ...values)
       },
     }
   }

@@ -13,8 +13,9 @@ import type { PostgresAddress } from '../address.ts'
 import { Certificates } from './certificates.ts'
 import { describeFailure, isConnectionFailure, isOfNoUse } from './failure.ts'
 import { dropUnlessEnded } from './goodbye.ts'
+import { OpenTransaction } from './open-transaction.ts'
 import { ENGINE_PLANNING, pooledPhrases, sessionPhrases } from './planning.ts'
-import type { Queryable, Statement } from './statement.ts'
+import type { Queryable, Statement, Transaction } from './statement.ts'
 
 const CONNECT_MS_MAX = 10_000
 const ANSWER_MS_MAX = 30_000
@@ -83,7 +84,7 @@ export class Database implements Queryable {
    * `triesMax` times.
    */
   async transaction<Value>(
-    work: (rows: Queryable, client: pg.ClientBase) => Promise<Value>,
+    work: (rows: Transaction, client: pg.ClientBase) => Promise<Value>,
     triesMax = TRIES_MAX,
   ): Promise<Value> {
     for (let tries = 1; ; tries++) {
@@ -179,20 +180,21 @@ export class Database implements Queryable {
 
   async #transact<Value>(
     client: pg.PoolClient,
-    work: (rows: Queryable, client: pg.ClientBase) => Promise<Value>,
+    work: (rows: Transaction, client: pg.ClientBase) => Promise<Value>,
   ): Promise<Value> {
     // Not awaited: should it fail, so does what follows it, which must not be carried out without a transaction.
     const begun = client.query(this.#phrases.begin)
     begun.catch(() => client.connection.stream.destroy())
+    const transaction = new OpenTransaction(this.#ofPool(client))
     try {
-      const value = await work(this.#ofPool(client), client)
+      const value = await work(transaction, client)
       await begun
       await this.#commit(client)
       return value
     } catch (error) {
       // Also after a COMMIT: one that is cancelled leaves the transaction open.
       await client.query(this.#phrases.rollback).catch((failure: unknown) => client.emit('error', failure))
-      throw error
+      throw await transaction.reasonOf(error)
     }
   }
 

@@ -21,3 +21,12 @@ export interface Queryable {
   /** How many rows it has changed. */
   run(statement: Statement, ...values: readonly unknown[]): Promise<number>
 }
+
+/** A transaction that is open. */
+export interface Transaction extends Queryable {
+  /**
+   * Sends a statement and does not wait for its answer, so that others, and the COMMIT, can follow at once. When it
+   * fails, so does the transaction, with the same.
+   */
+  send(statement: Statement, ...values: readonly unknown[]): void
+}

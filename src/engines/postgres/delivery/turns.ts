@@ -14,7 +14,7 @@ import type { Clock } from '../../../environment/index.ts'
 import { PosthornError } from '../../../errors.ts'
 import type { Database } from '../database/database.ts'
 import { isOfTheData } from '../database/failure.ts'
-import type { Queryable } from '../database/statement.ts'
+import type { Queryable, Transaction } from '../database/statement.ts'
 import * as sql from '../sql/turns.ts'
 import { DeliveryState } from './delivery-state.ts'
 
@@ -37,7 +37,7 @@ export type SubscriptionKey = SubscriptionRef & Pick<SubscriptionRow, 'subscript
 /** A subscription whose row is locked. */
 export interface Turn {
   /** Carries out statements in the turn's transaction. */
-  readonly rows: Queryable
+  readonly rows: Transaction
   readonly nowMs: number
   readonly subscription: SubscriptionRow
   /** Kept, as it is then, when the turn ends. */
@@ -113,14 +113,14 @@ export class Turns {
   /** Carries `work` out on several subscriptions at once, in a transaction of its own. Those that are gone are left out. */
   async across<Value>(
     subscriptionIds: readonly number[],
-    work: (turns: readonly Turn[], rows: Queryable) => Promise<Value>,
+    work: (turns: readonly Turn[], rows: Transaction) => Promise<Value>,
   ): Promise<Value> {
     const effects: (() => void)[] = []
     const { value, saved } = await this.#database.transaction(async (rows) => {
       effects.length = 0
       const opened = await this.open(rows, subscriptionIds, effects)
       const value = await work([...opened.values()], rows)
-      return { value, saved: await this.save(rows, opened.values()) }
+      return { value, saved: this.save(rows, opened.values()) }
     })
     this.remember(saved)
     for (const effect of effects) effect()
@@ -129,7 +129,7 @@ export class Turns {
 
   /** Locks and loads subscriptions in a transaction that somebody else has begun. */
   async open(
-    rows: Queryable,
+    rows: Transaction,
     subscriptionIds: readonly number[],
     effects: (() => void)[],
   ): Promise<Map<number, OpenTurn>> {
@@ -168,7 +168,7 @@ export class Turns {
   }
 
   /** Stores what has changed. To be given to `remember` once the transaction is committed. */
-  async save(rows: Queryable, opened: Iterable<OpenTurn>): Promise<ReadonlyMap<number, Version>> {
+  save(rows: Transaction, opened: Iterable<OpenTurn>): ReadonlyMap<number, Version> {
     const all = new Map<number, Version>()
     const changed: Changed[] = []
     for (const { subscription, state, before } of opened) {
@@ -178,33 +178,16 @@ export class Turns {
       all.set(subscription.subscriptionId, version)
       if (isChanged) changed.push([subscription.subscriptionId, version])
     }
-    if (changed.length > 0) await Promise.all([this.#insert(rows, changed), this.#prune(rows, changed)])
+    if (changed.length > 0) {
+      insert(rows, changed)
+      prune(rows, changed)
+    }
     return all
   }
 
   /** These versions are committed, and need not be loaded again. */
   remember(saved: ReadonlyMap<number, Version>): void {
     for (const [id, version] of saved) this.#known.set(id, version)
-  }
-
-  async #insert(rows: Queryable, changed: readonly Changed[]): Promise<void> {
-    await rows.run(
-      sql.turns.save,
-      changed.map(([id]) => id),
-      changed.map(([, { version }]) => version),
-      changed.map(([, { text }]) => text),
-    )
-  }
-
-  async #prune(rows: Queryable, changed: readonly Changed[]): Promise<void> {
-    const due = changed.filter(([, { version }]) => version % PRUNED_AT_ONCE === 0)
-    if (due.length === 0) return
-    await rows.run(
-      sql.turns.prune,
-      due.map(([id]) => id),
-      due.map(([, { version }]) => version - 2 * PRUNED_AT_ONCE),
-      due.map(([, { version }]) => version - PRUNED_AT_ONCE),
-    )
   }
 
   async #runAll(): Promise<void> {
@@ -256,4 +239,24 @@ async function runOne(work: Work, turn: Turn | undefined): Promise<unknown> {
     if (error instanceof PosthornError) return error
     throw error
   }
+}
+
+function insert(rows: Transaction, changed: readonly Changed[]): void {
+  rows.send(
+    sql.turns.save,
+    changed.map(([id]) => id),
+    changed.map(([, { version }]) => version),
+    changed.map(([, { text }]) => text),
+  )
+}
+
+function prune(rows: Transaction, changed: readonly Changed[]): void {
+  const due = changed.filter(([, { version }]) => version % PRUNED_AT_ONCE === 0)
+  if (due.length === 0) return
+  rows.send(
+    sql.turns.prune,
+    due.map(([id]) => id),
+    due.map(([, { version }]) => version - 2 * PRUNED_AT_ONCE),
+    due.map(([, { version }]) => version - PRUNED_AT_ONCE),
+  )
 }

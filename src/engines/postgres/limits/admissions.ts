@@ -87,7 +87,7 @@ export class Admissions {
       const waitedMs = this.#clock.elapsedMs() - calledAtMs
       for (const { buckets, messages } of ended) free(store, source, countersOf(limits, buckets), messages)
       const admissions = demands.map((demand) => admitOne(store, source, limits, demand, nowMs))
-      await store.save(nowMs)
+      store.save(nowMs)
       const held = asked.map((counter) => store.held(counter, source))
       return { admissions: admissions.map((admission) => countFromCall(admission, waitedMs)), held }
     })
@@ -109,7 +109,7 @@ export class Admissions {
       await this.#database.transaction(async (rows) => {
         const store = await CounterStore.open(rows, subscriptionId, counters)
         for (const counter of counters) store.hold(counter, source, Number.NEGATIVE_INFINITY)
-        await store.save(this.#clock.now())
+        store.save(this.#clock.now())
       })
     }
     this.#sources.delete(nameOf(subscriptionId, source))

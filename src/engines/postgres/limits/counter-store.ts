@@ -9,7 +9,7 @@
  * A counter that is not there stands for a full bucket, or for no places.
  */
 import { sessionOf } from '../consumers/source-name.ts'
-import type { Queryable } from '../database/statement.ts'
+import type { Transaction } from '../database/statement.ts'
 import * as sql from '../sql/limits.ts'
 
 interface CounterRow {
@@ -33,7 +33,7 @@ interface Places {
 }
 
 export class CounterStore {
-  readonly #rows: Queryable
+  readonly #rows: Transaction
   readonly #subscriptionId: number
   readonly #stored: ReadonlyMap<string, Stored>
   readonly #living: ReadonlySet<string>
@@ -42,7 +42,7 @@ export class CounterStore {
   readonly #changed = new Set<string>()
 
   private constructor(
-    rows: Queryable,
+    rows: Transaction,
     subscriptionId: number,
     found: readonly CounterRow[],
     living: readonly string[],
@@ -58,7 +58,7 @@ export class CounterStore {
   }
 
   /** Locks the subscription's counters until the transaction ends, and reads these. */
-  static async open(rows: Queryable, subscriptionId: number, counters: readonly string[]): Promise<CounterStore> {
+  static async open(rows: Transaction, subscriptionId: number, counters: readonly string[]): Promise<CounterStore> {
     // Sent together: what follows the first is carried out, and looks, when that has the lock.
     const [, found, living] = await Promise.all([
       rows.rows(sql.counters.lock, subscriptionId),
@@ -105,13 +105,14 @@ export class CounterStore {
   }
 
   /** Stores what was changed. */
-  async save(nowMs: number): Promise<void> {
+  save(nowMs: number): void {
     const changed = [...this.#changed]
     const kept = changed.filter((counter) => this.#fullAtMs.has(counter) || this.taken(counter) > 0)
     const written = kept.map((counter) => this.#next(counter, nowMs))
     const replaced = written.filter((row) => row.kept === 1).map(({ counter }) => counter)
     const gone = [...replaced, ...changed.filter((counter) => !kept.includes(counter))]
-    await Promise.all([this.#prune(gone), this.#write(written)])
+    this.#prune(gone)
+    this.#write(written)
   }
 
   #next(counter: string, nowMs: number): CounterRow {
@@ -129,9 +130,9 @@ export class CounterStore {
     }
   }
 
-  async #write(written: readonly CounterRow[]): Promise<void> {
+  #write(written: readonly CounterRow[]): void {
     if (written.length === 0) return
-    await this.#rows.run(
+    this.#rows.send(
       sql.counters.write,
       this.#subscriptionId,
       written.map(({ counter }) => counter),
@@ -144,12 +145,12 @@ export class CounterStore {
   }
 
   /** Deletes all versions that were read of these. */
-  async #prune(counters: readonly string[]): Promise<void> {
+  #prune(counters: readonly string[]): void {
     const stored = counters.filter((counter) => this.#stored.has(counter))
     if (stored.length === 0) return
     const keptFrom = stored.map((counter) => this.#stored.get(counter)!.keptFrom)
     const newest = stored.map((counter) => this.#stored.get(counter)!.version)
-    await this.#rows.run(sql.counters.prune, this.#subscriptionId, stored, keptFrom, newest)
+    this.#rows.send(sql.counters.prune, this.#subscriptionId, stored, keptFrom, newest)
   }
 
   #ofLiving({ bySource }: Places): Map<string, number> {

@@ -1,6 +1,6 @@
 import type { AppendGroup, AppendOutcome } from '../../../engine.ts'
 import { PosthornError } from '../../../errors.ts'
-import type { Queryable } from '../database/statement.ts'
+import type { Queryable, Transaction } from '../database/statement.ts'
 import * as sql from '../sql/log.ts'
 import { topics as topicsSql } from '../sql/topics.ts'
 import { backlogsOf } from './backlog.ts'
@@ -28,8 +28,6 @@ interface Carried {
   /** Of each call, one for each group. */
   readonly outcomes: AppendOutcome[][]
   readonly stored: Stored
-  /** The last statements, which are sent, but may not have been carried out yet. */
-  readonly written: Promise<void>
 }
 
 /** What became of a group: a draft, or why there is none. */
@@ -52,7 +50,7 @@ export class AppendWork {
     this.#nextTurn = nextTurn
   }
 
-  async run(rows: Queryable): Promise<Carried> {
+  async run(rows: Transaction): Promise<Carried> {
     const entries = await this.#lockedEntries(rows)
     await this.#refuse(rows, entries)
     const drafts = entries.flat().filter(isAccepted)
@@ -60,12 +58,12 @@ export class AppendWork {
     const packed = pack(drafts, this.#nowMs)
     await this.#addLanes(rows, drafts)
     const batches = toBatches(packed.runs, this.#heads)
-    const written = Promise.all([insertBatches(rows, batches), insertDelayed(rows, packed.delayed)])
+    insertBatches(rows, batches)
+    insertDelayed(rows, packed.delayed)
     const bases = batches.map(({ baseOffset }) => baseOffset)
     return {
       outcomes: entries.map((call) => call.map((entry) => outcomeOf(entry, packed, bases))),
       stored: { batches, ...earliestOf(packed) },
-      written: written.then(() => {}),
     }
   }
 

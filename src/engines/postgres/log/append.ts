@@ -12,8 +12,7 @@
  */
 import type { AppendGroup, AppendOptions, AppendOutcome } from '../../../engine.ts'
 import type { Database } from '../database/database.ts'
-import { describeFailure, isConnectionFailure } from '../database/failure.ts'
-import type { Queryable } from '../database/statement.ts'
+import type { Transaction } from '../database/statement.ts'
 import { type AppendCall, AppendWork, type Stored } from './append-work.ts'
 import type { Topics } from './topics.ts'
 
@@ -55,7 +54,7 @@ export class Appender {
 
   /** In somebody's transaction. */
   async appendWithin(
-    rows: Queryable,
+    rows: Transaction,
     groups: readonly AppendGroup[],
     nowMs: number,
     options: AppendOptions = {},
@@ -65,14 +64,13 @@ export class Appender {
 
   /** As `appendWithin`. `stored` is to be told to others once the transaction is committed. */
   async storeWithin(
-    rows: Queryable,
+    rows: Transaction,
     groups: readonly AppendGroup[],
     nowMs: number,
     options: AppendOptions & { readonly whateverBacklog?: boolean } = {},
   ): Promise<{ readonly outcomes: readonly AppendOutcome[]; readonly stored: Stored }> {
     const call = { ...options, groups, atomic: options.atomic === true }
-    const { outcomes, stored, written } = await this.#workOn([call], nowMs).run(rows)
-    await written
+    const { outcomes, stored } = await this.#workOn([call], nowMs).run(rows)
     return { outcomes: outcomes[0]!, stored }
   }
 
@@ -99,32 +97,14 @@ export class Appender {
 
   async #carryOut(calls: readonly WaitingCall[]): Promise<void> {
     try {
-      const { outcomes, stored } = await this.#commit(calls)
+      const nowMs = calls.at(-1)!.nowMs
+      const { outcomes, stored } = await this.#parts.database.transaction((rows) =>
+        this.#workOn(calls, nowMs).run(rows),
+      )
       this.#parts.onStored(stored)
       for (const [place, call] of calls.entries()) call.resolve(outcomes[place]!)
     } catch (error) {
       for (const call of calls) call.reject(error)
-    }
-  }
-
-  /** The COMMIT is sent behind the last statements, whose failure is known no earlier than its answer. */
-  async #commit(calls: readonly WaitingCall[]): Promise<{ outcomes: readonly AppendOutcome[][]; stored: Stored }> {
-    const { database } = this.#parts
-    const nowMs = calls.at(-1)!.nowMs
-    let written = Promise.resolve()
-    try {
-      return await database.transaction(async (rows) => {
-        const work = await this.#workOn(calls, nowMs).run(rows)
-        written = work.written
-        written.catch(() => {})
-        return work
-      })
-    } catch (error) {
-      await written.catch((cause: unknown) => {
-        // With the connection the answer to the COMMIT was lost, and whether it was carried out.
-        if (!isConnectionFailure(cause)) throw describeFailure(cause, database.address.label)
-      })
-      throw error
     }
   }
 }

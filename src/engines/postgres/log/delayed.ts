@@ -12,7 +12,7 @@
 
 import { RunPacker } from '../../record-batches.ts'
 import type { Database } from '../database/database.ts'
-import type { Queryable } from '../database/statement.ts'
+import type { Queryable, Transaction } from '../database/statement.ts'
 import * as sql from '../sql/log.ts'
 import { topics } from '../sql/topics.ts'
 import type { WrittenBatch } from './batches.ts'
@@ -119,7 +119,7 @@ function valuesOf({ deliverAtMs, delayedId }: DuePlace): [number, number] {
 }
 
 /** Topics are locked before their messages, as everywhere. One may have been cancelled meanwhile. */
-async function store(rows: Queryable, due: readonly DueRow[]): Promise<readonly WrittenBatch[]> {
+async function store(rows: Transaction, due: readonly DueRow[]): Promise<readonly WrittenBatch[]> {
   if (due.length === 0) return []
   const topicIds = [...new Set(due.map(({ topicId }) => topicId))]
   const [locked, taken] = await Promise.all([
@@ -133,7 +133,7 @@ async function store(rows: Queryable, due: readonly DueRow[]): Promise<readonly 
   const waiting = taken.filter(({ topicId }) => known.has(topicId)).toSorted(byTime)
   const heads = await findHeads(rows, waiting, known)
   const batches = toBatches(packRows(waiting), heads)
-  await insertBatches(rows, batches)
+  insertBatches(rows, batches)
   return batches
 }
 

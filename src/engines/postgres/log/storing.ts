@@ -1,6 +1,6 @@
 import { Buffer } from 'node:buffer'
 import { batchChecksum } from '../../checksum.ts'
-import type { Queryable } from '../database/statement.ts'
+import type { Queryable, Transaction } from '../database/statement.ts'
 import * as sql from '../sql/log.ts'
 import { topics } from '../sql/topics.ts'
 import type { WrittenBatch } from './batches.ts'
@@ -53,9 +53,9 @@ export function toBatches(runs: readonly PackedRun[], heads: Heads): (WrittenBat
   })
 }
 
-export async function insertBatches(rows: Queryable, batches: readonly (WrittenBatch & PackedRun)[]): Promise<void> {
+export function insertBatches(rows: Transaction, batches: readonly (WrittenBatch & PackedRun)[]): void {
   if (batches.length === 0) return
-  await rows.run(
+  rows.send(
     sql.log.insert,
     batches.map(({ topicId }) => topicId),
     batches.map(({ partition }) => partition),
@@ -70,9 +70,9 @@ export async function insertBatches(rows: Queryable, batches: readonly (WrittenB
   )
 }
 
-export async function insertDelayed(rows: Queryable, delayed: readonly DelayedMessage[]): Promise<void> {
+export function insertDelayed(rows: Transaction, delayed: readonly DelayedMessage[]): void {
   if (delayed.length === 0) return
-  await rows.run(
+  rows.send(
     sql.log.delay,
     delayed.map(({ topicId }) => topicId),
     delayed.map(({ partition }) => partition),

@@ -15,7 +15,7 @@ import type {
   MovedSubscription,
   MovedTopic,
 } from '../../moving.ts'
-import type { Queryable, Statement } from '../database/statement.ts'
+import type { Queryable, Statement, Transaction } from '../database/statement.ts'
 import { toStoredText } from '../database/text.ts'
 import { DeliveryState } from '../delivery/delivery-state.ts'
 import { counterOf } from '../limits/admissions.ts'
@@ -40,11 +40,11 @@ interface StoredSubscription {
 }
 
 export class Filling {
-  readonly #rows: Queryable
+  readonly #rows: Transaction
   readonly #contents: MoveContents
   readonly #topicIds: Ids
 
-  constructor(rows: Queryable, contents: MoveContents, topicIds: Ids) {
+  constructor(rows: Transaction, contents: MoveContents, topicIds: Ids) {
     this.#rows = rows
     this.#contents = contents
     this.#topicIds = topicIds
@@ -139,7 +139,7 @@ export class Filling {
     for (const [subscriptionId, ofOne] of buckets) {
       const store = await CounterStore.open(this.#rows, subscriptionId, [])
       for (const { limit, bucket, fullAtMs } of ofOne) store.setFullAtMs(counterOf('rate', limit, bucket), fullAtMs)
-      await store.save(nowMs)
+      store.save(nowMs)
     }
   }
 

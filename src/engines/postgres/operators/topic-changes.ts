@@ -5,7 +5,7 @@
  */
 import { PosthornError } from '../../../errors.ts'
 import type { Database } from '../database/database.ts'
-import type { Queryable } from '../database/statement.ts'
+import type { Transaction } from '../database/statement.ts'
 import type { Turn, Turns } from '../delivery/turns.ts'
 import { operators as sql } from '../sql/operators.ts'
 
@@ -16,7 +16,7 @@ export interface LockedTopic {
 
 export interface TopicChange {
   /** Carries out statements in the transaction. */
-  readonly rows: Queryable
+  readonly rows: Transaction
   readonly topic: LockedTopic
   /** One for each subscription of the topic. */
   readonly turns: readonly Turn[]
@@ -42,7 +42,7 @@ export class TopicChanges {
       const ids = found.map(({ subscriptionId }) => subscriptionId)
       const opened = await this.#turns.open(rows, ids, effects)
       const value = await work({ rows, topic, turns: [...opened.values()] })
-      return { value, saved: await this.#turns.save(rows, opened.values()) }
+      return { value, saved: this.#turns.save(rows, opened.values()) }
     })
     this.#turns.remember(saved)
     for (const effect of effects) effect()

@@ -13,7 +13,7 @@
 import type { LeaseId, Settlement } from '../../../engine.ts'
 import { PosthornError } from '../../../errors.ts'
 import type { Database } from '../database/database.ts'
-import type { Queryable } from '../database/statement.ts'
+import type { Transaction } from '../database/statement.ts'
 import { contains } from '../delivery/lease.ts'
 import type { SubscriptionKey, SubscriptionRow, Turn, Turns } from '../delivery/turns.ts'
 import { outbox, publishing } from '../sql/outbox.ts'
@@ -94,7 +94,7 @@ export class HandlerTransactions {
     const effects: (() => void)[] = []
     let refusal: Refusal | undefined
     try {
-      const carryOut = async (rows: Queryable, client: Client): Promise<Settled> => {
+      const carryOut = async (rows: Transaction, client: Client): Promise<Settled> => {
         database.lend(client)
         // Whom to cancel, which a pooler hides.
         const asked = rows.rows<{ pid: number }>(outbox.server)
@@ -139,7 +139,7 @@ export class HandlerTransactions {
 
   /** Nothing if the lease was lost. */
   async #settle(
-    rows: Queryable,
+    rows: Transaction,
     client: Client,
     { key, source, lease, offset }: Task,
     effects: (() => void)[],
@@ -158,7 +158,7 @@ export class HandlerTransactions {
     const settlement = { lease, acked: [offset, offset + 1], exceptions: [], stepped: [offset] }
     const fenced = await settling.settle(turn, source, [settlement])
     if (fenced.length > 0) return undefined
-    return { saved: await turns.save(rows, [turn]), subscription: turn.subscription }
+    return { saved: turns.save(rows, [turn]), subscription: turn.subscription }
   }
 
   // A statement that the server has not begun yet is not cancelled: so again, until all have ended. The transaction is

@@ -14,7 +14,7 @@ import type { AppendGroup, AppendOutcome } from '../../../engine.ts'
 import { PosthornError } from '../../../errors.ts'
 import type { Database } from '../database/database.ts'
 import { isOfTheData } from '../database/failure.ts'
-import type { Queryable } from '../database/statement.ts'
+import type { Queryable, Transaction } from '../database/statement.ts'
 import type { Stored } from '../log/append-work.ts'
 import { outbox } from '../sql/outbox.ts'
 import { mergeGroups, type OutboxRow } from './merged-groups.ts'
@@ -23,7 +23,7 @@ export interface RoundParts {
   readonly database: Database
   /** Stores groups within a transaction, whatever the backlog is: publishing has looked at it. */
   store(
-    rows: Queryable,
+    rows: Transaction,
     groups: readonly AppendGroup[],
   ): Promise<{ outcomes: readonly AppendOutcome[]; stored: Stored }>
   /** Who relays. */
@@ -191,7 +191,7 @@ export class RelayRound {
     })
   }
 
-  async #bring(rows: Queryable, taken: readonly Candidate[], verdict?: Verdict): Promise<Carried> {
+  async #bring(rows: Transaction, taken: readonly Candidate[], verdict?: Verdict): Promise<Carried> {
     const ids = taken.map(({ outboxId }) => outboxId)
     const found = await rows.rows<OutboxRow>(outbox.take, ids)
     const carried = verdict ? strandAll(found, verdict) : await this.#append(rows, found)
@@ -199,11 +199,12 @@ export class RelayRound {
     const isLast = ids.at(-1) === candidates.at(-1)!.outboxId
     // With more than a round can hold, nothing is known of what comes after them.
     const isComplete = isLast && candidates.length < CANDIDATES_MAX
-    await Promise.all([strand(rows, carried.stranded), isComplete && this.#save(rows)])
+    strand(rows, carried.stranded)
+    if (isComplete) this.#save(rows)
     return carried
   }
 
-  async #append(rows: Queryable, found: readonly OutboxRow[]): Promise<Carried> {
+  async #append(rows: Transaction, found: readonly OutboxRow[]): Promise<Carried> {
     const { merged, unreadable } = mergeGroups(found)
     if (merged.length === 0) return { stored: [], stranded: unreadable }
     const groups = merged.map(({ group }) => group)
@@ -215,12 +216,11 @@ export class RelayRound {
     return { stored: [stored], stranded: [...unreadable, ...refused] }
   }
 
-  async #save(rows: Queryable): Promise<void> {
+  #save(rows: Transaction): void {
     const version = this.#looked!.version + 1
-    const saved = rows.run(outbox.save, version, this.#looked!.snapshot, this.#parts.name)
+    rows.send(outbox.save, version, this.#looked!.snapshot, this.#parts.name)
     const isDue = version % PRUNED_AT_ONCE === 0
-    const pruned = isDue && rows.run(outbox.prune, version - 2 * PRUNED_AT_ONCE, version - PRUNED_AT_ONCE)
-    await Promise.all([saved, pruned])
+    if (isDue) rows.send(outbox.prune, version - 2 * PRUNED_AT_ONCE, version - PRUNED_AT_ONCE)
   }
 }
 
@@ -234,9 +234,9 @@ function upTo(candidates: readonly Candidate[]): readonly Candidate[] {
   return end === -1 ? candidates : candidates.slice(0, end)
 }
 
-async function strand(rows: Queryable, stranded: readonly Stranded[]): Promise<void> {
+function strand(rows: Transaction, stranded: readonly Stranded[]): void {
   if (stranded.length === 0) return
-  await rows.run(
+  rows.send(
     outbox.strand,
     stranded.map(({ outboxId }) => outboxId),
     stranded.map(({ topic }) => topic),

@@ -12,7 +12,7 @@ import type { AppendGroup, AppendOutcome } from '../../../engine.ts'
 import type { Clock, Logger, Timer } from '../../../environment/index.ts'
 import { PosthornError } from '../../../errors.ts'
 import type { Database } from '../database/database.ts'
-import type { Queryable } from '../database/statement.ts'
+import type { Transaction } from '../database/statement.ts'
 import type { Stored } from '../log/append-work.ts'
 import { outbox } from '../sql/outbox.ts'
 import { type Carried, RelayRound, type RoundOutcome } from './relay-round.ts'
@@ -27,7 +27,7 @@ export interface RelayParts {
   readonly hasNotices: boolean
   /** Stores groups within a transaction, whatever the backlog is: publishing has looked at it. */
   store(
-    rows: Queryable,
+    rows: Transaction,
     groups: readonly AppendGroup[],
   ): Promise<{ outcomes: readonly AppendOutcome[]; stored: Stored }>
   /** Called once it is committed. */

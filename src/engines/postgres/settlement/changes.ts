@@ -137,18 +137,20 @@ export class Changes {
   /** `copies`: of the deaths, in their order, as far as the log has them. */
   async apply(copies: readonly (Copy | undefined)[]): Promise<void> {
     const returned = this.#givenBack.map(({ rowId }) => rowId)
-    await Promise.all([
-      this.#insertDeaths(copies),
-      this.#removeRows(),
-      this.#changeRows(),
-      this.#addRows(),
+    this.#insertDeaths(copies)
+    const removed = this.#removeRows()
+    this.#changeRows()
+    this.#addRows()
+    const changed = [
+      removed,
       this.#giveRowsBack(),
       this.#chains.letLoneGo(this.#turn, this.#parked),
       this.#chains.holdReturned(this.#turn, returned),
       this.#chains.holdBehind(this.#turn, [...this.#held.values()]),
       this.#chains.advanceTo(this.#turn, [...this.#advanced.values()]),
-      this.#steps.forget(this.#turn, this.#finished),
-    ])
+    ]
+    this.#steps.forget(this.#turn, this.#finished)
+    await Promise.all(changed)
   }
 
   #waitOf(message: HeldMessage, wait: Wait, isRetry: boolean): Pick<Waiting, 'wait' | 'dueAtMs' | 'status'> {
@@ -177,11 +179,11 @@ export class Changes {
     if (advanced && offset < advanced.offset) this.#advanced.set(name, { ...advanced, offset })
   }
 
-  async #insertDeaths(copies: readonly (Copy | undefined)[]): Promise<void> {
+  #insertDeaths(copies: readonly (Copy | undefined)[]): void {
     const deaths = this.#deaths
     if (deaths.length === 0) return
     const { rows, subscription, nowMs } = this.#turn
-    await rows.run(
+    rows.send(
       sql.bury,
       subscription.subscriptionId,
       nowMs,
@@ -206,18 +208,18 @@ export class Changes {
     state.setAside -= removed
   }
 
-  async #changeRows(): Promise<void> {
+  #changeRows(): void {
     if (this.#changed.length === 0) return
     const rowIds = this.#changed.map(({ message }) => message.row!.rowId)
-    await this.#turn.rows.run(sql.waitOn, rowIds, ...waitColumns(this.#changed))
+    this.#turn.rows.send(sql.waitOn, rowIds, ...waitColumns(this.#changed))
   }
 
-  async #addRows(): Promise<void> {
+  #addRows(): void {
     const added = this.#added
     if (added.length === 0) return
     const { rows, subscription, state } = this.#turn
     state.setAside += added.length
-    await rows.run(
+    rows.send(
       sql.add,
       subscription.subscriptionId,
       added.map(({ message }) => message.partition),

@@ -38,14 +38,14 @@ export class Steps {
     const held = heldIn(turn, source, lease, offset)
     const partition = held ?? (await failedIn(turn, lease, offset)) ?? refuseLost(turn)
     const { subscriptionId } = turn.subscription
-    await turn.rows.run(sql.record, subscriptionId, partition, offset, toStoredText(name), result)
+    turn.rows.send(sql.record, subscriptionId, partition, offset, toStoredText(name), result)
   }
 
-  async forget({ rows, subscription }: Turn, places: readonly MessagePlace[]): Promise<void> {
+  forget({ rows, subscription }: Turn, places: readonly MessagePlace[]): void {
     if (places.length === 0) return
     const partitions = places.map(({ partition }) => partition)
     const offsets = places.map(({ offset }) => offset)
-    await rows.run(sql.forget, subscription.subscriptionId, partitions, offsets)
+    rows.send(sql.forget, subscription.subscriptionId, partitions, offsets)
   }
 
   /** Forgets those of all messages that are neither delivered again nor dead letters. */
