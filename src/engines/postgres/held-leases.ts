@@ -1,7 +1,7 @@
 import type { LeaseId } from '../../engine.ts'
 import { type Lease, messagesIn } from './delivery/lease.ts'
 import type { Turn } from './delivery/turns.ts'
-import { runsOf, subtract } from './settlement/runs.ts'
+import { normalized, runsOf, subtract } from './settlement/runs.ts'
 
 /** What a source holds under a lease. */
 export interface HeldLease {
@@ -17,6 +17,12 @@ export interface MissingOffsets {
   readonly offsets: readonly number[]
   /** Nothing of the lease is left. */
   readonly isOver: boolean
+}
+
+/** Offsets that the state says the source holds. */
+export interface UnknownOffsets {
+  readonly lease: LeaseId
+  readonly offsets: readonly number[]
 }
 
 /** What a settlement that crossed a cancellation may still name. */
@@ -96,6 +102,16 @@ export class HeldLeases {
     }
   }
 
+  /** What the state has, and the source knows nothing of, or has settled. */
+  *unknown(turn: Turn, source: string): Generator<UnknownOffsets> {
+    const known = this.in(turn)
+    for (const lease of turn.state.leases.values()) {
+      if (lease.source !== source) continue
+      const offsets = offsetsIn(subtract(this.#withoutTransactions(lease), known.get(lease.id)?.open ?? []))
+      if (offsets.length > 0) yield { lease: lease.id, offsets }
+    }
+  }
+
   beginTransaction(lease: LeaseId, offset: number): void {
     const offsets = this.#inTransactions.get(lease) ?? new Set<number>()
     this.#inTransactions.set(lease, offsets.add(offset))
@@ -107,8 +123,9 @@ export class HeldLeases {
     offsets?.delete(offset)
     if (offsets?.size === 0) this.#inTransactions.delete(lease)
     const held = this.#held.get(lease)
-    if (!settled || !held) return
-    const open = subtract(held.open, [offset, offset + 1])
+    if (!held) return
+    const message = [offset, offset + 1]
+    const open = settled ? subtract(held.open, message) : normalized([...held.open, ...message])
     this.#change(lease, messagesIn(open) === 0 ? undefined : { ...held, open })
   }
 

@@ -28,7 +28,7 @@ export class SourceTurns {
   readonly leases = new HeldLeases()
   /** Offsets, as ranges, that were settled under leases without it being known whether that was recorded. */
   readonly uncertain = new Map<LeaseId, readonly number[]>()
-  /** A turn may have leased messages that nobody was told of. */
+  /** The state may have messages leased that the source does not know of: nobody told it, or they were settled once. */
   strays = false
   /** Partitions that such a turn may have taken over: nobody was told which keys have chains. */
   readonly untold = new Set<number>()
@@ -175,13 +175,14 @@ export class SourceTurns {
     return offsets.filter((offset) => cancelled.has(offset))
   }
 
-  /** Leases of a turn whose outcome nobody knew. */
+  /** Gives back what a turn leased whose outcome nobody knew, and what a failover has brought back. */
   async releaseStrays(turn: Turn): Promise<void> {
     if (!this.strays) return
-    const held = [...turn.state.leases.values()].filter(({ source }) => source === this.#name)
-    const known = this.leases.in(turn)
-    const strays = held.filter(({ id }) => !known.has(id))
-    await this.#core.settling.release(turn, strays)
+    const settlements = Array.from(this.leases.unknown(turn, this.#name), ({ lease, offsets }) => {
+      const exceptions = offsets.map((offset) => ({ offset, kind: 'release' }) as const)
+      return { lease, acked: [], exceptions }
+    })
+    await this.#core.settling.settle(turn, this.#name, settlements)
     this.announceAgain(turn, this.untold)
     turn.afterwards(() => {
       this.strays = false

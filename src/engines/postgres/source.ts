@@ -195,6 +195,11 @@ export class PostgresSource implements Source {
     this.#turns.sessionLost(reason)
   }
 
+  /** The server is another one, which may not have heard of what was settled last. */
+  serverChanged(): void {
+    this.#turns.strays = true
+  }
+
   /** Something of the subscription was changed by others. */
   check(): void {
     this.#turns.check()

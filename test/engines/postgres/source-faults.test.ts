@@ -61,8 +61,25 @@ function pull(source: Source, messagesMax: number): Promise<readonly Grant[]> {
   return source.pull({ messagesMax, bytesMax: 1_000_000 }, AbortSignal.timeout(20_000))
 }
 
+/** From now on, the server says that it was started at another time. */
+function pretendOtherServer(context: TestContext): void {
+  const { transaction } = Database.prototype
+  context.mock.method(Database.prototype, 'transaction', function (this: Database, work, ...values) {
+    const there: typeof work = (open, client) => {
+      const rows: typeof open.rows = async (...asked) => (await open.rows<never>(...asked)).map(startedLater) as never
+      return work({ rows, run: (...asked) => open.run(...asked), send: (...asked) => open.send(...asked) }, client)
+    }
+    return transaction.call(this, there, ...values)
+  } as typeof transaction)
+}
+
+function startedLater(row: object): object {
+  return 'server' in row ? { ...row, server: 'later' } : row
+}
+
 /** As a failover to a server that had not heard of them yet: the last changes to the subscription are lost. */
 async function loseChanges(context: TestContext, url: string, count: number): Promise<void> {
+  pretendOtherServer(context)
   const database = new Database(parsePostgresAddress(url))
   atEnd(context, () => database.close())
   const text = `
@@ -144,6 +161,27 @@ describe('a source on Postgres', { skip: await whyNoPostgres() }, () => {
     const [grant] = await pulling
     assert.notEqual(grant!.lease, lease)
     await handle(source, MESSAGES - 1)
+  })
+
+  test('gets again what it had settled, and a failover has lost', async (context) => {
+    const { url } = await newStore(context)
+    const source = await (await openEngine(context, url)).openSource(options)
+    const grants = await pull(source, MESSAGES)
+    const settled = grants.map(({ lease, messages }, place) => {
+      const end = place === 0 ? messages.at(-1)!.offset + 1 : 2
+      return { lease, acked: [0, end], exceptions: [] }
+    })
+    await source.settle(settled)
+    await loseChanges(context, url, 1)
+    const again = await pull(source, MESSAGES)
+    assert.deepEqual(
+      again.flatMap(({ partition, messages }) => messages.map(({ offset }) => [partition, offset])).toSorted(),
+      grants
+        .flatMap(({ partition, messages }, place) =>
+          messages.filter(({ offset }) => place === 0 || offset < 2).map(({ offset }) => [partition, offset]),
+        )
+        .toSorted(),
+    )
   })
 
   test('that does not know whether a settlement was recorded is told of a lease that is lost all the same', async (context) => {

@@ -86,7 +86,7 @@ export class Turns {
   /** Until nothing waits any more. */
   #running: Promise<void> | undefined
 
-  /** `onOtherServer`: what is remembered of the log is to be forgotten. */
+  /** `onOtherServer`: what is remembered of the log is to be forgotten, and what is leased to be looked at again. */
   constructor(database: Database, clock: Clock, onOtherServer: () => void = () => {}) {
     this.#database = database
     this.#onOtherServer = onOtherServer
