@@ -89,6 +89,7 @@ export class Parts implements Core {
     this.turns = new Turns(database, clock, () => {
       this.batches.forgetAll()
       this.log.forgetAll()
+      this.admissions.serverChanged()
       for (const source of this.sources) source.serverChanged()
     })
     this.settling = new Settling(this)

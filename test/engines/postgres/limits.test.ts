@@ -157,6 +157,21 @@ describe('the limits of a Postgres store', { skip: await whyNoPostgres() }, () =
     assert.equal((await ask(stage.other, 'other/1', limits, ['c', 'y'], 4)).startsInMs.length, 3)
   })
 
+  test('count no places that a failover has brought back', async (context) => {
+    const stage = await Stage.open(context)
+    await ask(stage.one, 'one/1', [PLACES], ['a'], 3)
+    const before = await query(stage.database, 'TABLE @.counters')
+    await ask(stage.one, 'one/1', [PLACES], ['a'], 0, 3)
+    const values = [JSON.stringify(before)]
+    await query(
+      stage.database,
+      'INSERT INTO @.counters SELECT * FROM json_populate_recordset(NULL::@.counters, $1)',
+      ...values,
+    )
+    stage.one.serverChanged()
+    assert.equal((await ask(stage.one, 'one/1', [PLACES], ['a'], 3)).startsInMs.length, 3)
+  })
+
   test('take from several buckets what all of them have', async (context) => {
     const stage = await Stage.open(context)
     const limits = [RATE, PLACES]

@@ -49,7 +49,7 @@ interface KnownSource {
   readonly held: Map<string, number>
   /** Its `session/number`, under which it holds them. */
   name: string
-  /** A call has failed since: the store may count otherwise. */
+  /** A call has failed since, or the server is another one: the store may count otherwise. */
   isUncertain: boolean
 }
 
@@ -74,12 +74,12 @@ export class Admissions {
   ): Promise<readonly Admission[]> {
     const calledAtMs = this.#clock.elapsedMs()
     const known = this.#known(subscriptionId, source)
-    const uncertain = known.isUncertain ? [...known.held.keys()] : []
     const countsPlaces = limits.some(({ kind }) => kind === 'inFlight')
     const ended = countsPlaces ? known.places.heldOf(finished) : []
     const asked = [...demands, ...ended].flatMap(({ buckets }) => namesOf(countersOf(limits, buckets)))
     // Noted before, because it may never be known what became of the transaction.
     for (const counter of asked) known.held.set(counter, known.held.get(counter) ?? 0)
+    const uncertain = known.isUncertain ? [...known.held.keys()] : []
     const transaction = this.#database.transaction(async (rows) => {
       const store = await CounterStore.open(rows, subscriptionId, [...asked, ...uncertain])
       for (const counter of uncertain) setRight(store, counter, source, known.held.get(counter)!)
@@ -100,6 +100,11 @@ export class Admissions {
     for (const [place, counter] of asked.entries()) noteHeld(known, counter, held[place]!)
     for (const counter of uncertain) noteHeld(known, counter, known.held.get(counter) ?? 0)
     return admissions
+  }
+
+  /** The server is another one, which may not have heard of the last changes. */
+  serverChanged(): void {
+    for (const known of this.#sources.values()) known.isUncertain = true
   }
 
   /** The source is closed, and holds no places any more. */
