@@ -1,6 +1,6 @@
 /** What operators see and do of a Postgres store, beside what the conformance suite asks of every engine. */
 import assert from 'node:assert/strict'
-import { describe, test } from 'node:test'
+import { describe, type TestContext, test } from 'node:test'
 import type { Failure, SettledException } from '../../../src/engine.ts'
 import { StepSweeping } from '../../../src/engines/postgres/chores.ts'
 import { DeliveryState } from '../../../src/engines/postgres/delivery/delivery-state.ts'
@@ -222,6 +222,70 @@ describe('operators of a Postgres store', { skip: await whyNoPostgres() }, () =>
       held.resolve()
       await holder
       assert.partialDeepStrictEqual(await waiting, { hasCancelled: true, generation: 7 })
+    })
+  })
+
+  describe('many dead letters', { concurrency: true }, () => {
+    const LETTERS = 2_500
+
+    async function worldWithLetters(context: TestContext): Promise<OperatorsWorld> {
+      const world = await openWorld(context)
+      await world.topic(2)
+      await world.subscription(HERE.subscription, true)
+      await buryMany(world, LETTERS)
+      return world
+    }
+
+    /** The later ones were published first. */
+    async function buryMany(world: OperatorsWorld, count: number): Promise<void> {
+      await world.query(
+        `INSERT INTO @.dead_letters (subscription_id, partition, "offset", key, blocks, reason, dead_at_ms, attempts,
+                                     crashes, failures, event, id_hash)
+         SELECT 1, number % 2, 10000 - number, 'k' || number % 20, true, 'attempts', 0, 1, 0, '[]', '{"id":"a"}', $2
+           FROM generate_series(1, $1::int) number`,
+        count,
+        idHash('a'),
+      )
+    }
+
+    test('come back some at a time, each key in its order, and without those that die meanwhile', async (context) => {
+      const world = await worldWithLetters(context)
+      const across = world.turns.across.bind(world.turns)
+      const seen: unknown[] = []
+      context.mock.method(world.turns, 'across', async (...values: Parameters<typeof across>) => {
+        if (seen.length === 0) await buryMany(world, 3)
+        const value = await across(...values)
+        seen.push(value)
+        return value
+      })
+      assert.equal(await world.admin.redrive(HERE, { perSecond: 1_000 }), LETTERS)
+      assert.deepEqual(seen, [1_000, 1_000, 500])
+      assert.equal((await stateOf(world)).deadLetters, 3)
+      assert.deepEqual(await world.admin.checkIntegrity(), [])
+      const [due] = await world.query<{ places: number; last: number }>(
+        `SELECT count(DISTINCT due_at_ms) AS places, max(due_at_ms) AS last FROM @.set_aside`,
+      )
+      assert.deepEqual(due, { places: LETTERS, last: world.clock.now() + LETTERS - 1 })
+      const unordered = await world.query(
+        `SELECT FROM @.set_aside one JOIN @.set_aside other USING (partition, key)
+          WHERE one."offset" > other."offset" AND one.row_id < other.row_id - 1000`,
+      )
+      assert.equal(unordered.length, 0)
+    })
+
+    test('are deleted some at a time, with the steps of those that are gone for good', async (context) => {
+      const world = await worldWithLetters(context)
+      await world.query(`INSERT INTO @.steps SELECT 1, partition, "offset", 'charge', '1' FROM @.dead_letters`)
+      await world.query(`INSERT INTO @.steps VALUES (1, 0, 3, 'charge', '1')`)
+      await world.turn(async ({ state }) => {
+        for (const partition of [0, 1]) state.cursors.set(partition, 10_000)
+        state.returned.push({ partition: 0, from: 9_000, to: 9_003, crashes: 0 })
+      })
+      const { mock } = context.mock.method(world.turns, 'across')
+      assert.equal(await world.admin.deleteDeadLetters(HERE), LETTERS)
+      assert.equal(mock.callCount(), 3)
+      const left = await world.query<{ offset: number }>(`SELECT "offset" FROM @.steps WHERE "offset" > 3 ORDER BY 1`)
+      assert.deepEqual(left, [{ offset: 9_000 }, { offset: 9_002 }])
     })
   })
 

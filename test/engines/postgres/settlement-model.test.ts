@@ -134,7 +134,8 @@ class Twins {
 
   async redrive(letters: readonly number[], perSecond: number): Promise<void> {
     const [stored, remembered] = await this.#idsOf(letters)
-    const count = await this.world.turn((turn) => this.world.deadLetters.redrive(turn, { ids: stored, perSecond }))
+    const spacingMs = 1_000 / perSecond
+    const count = await this.world.turn((turn) => this.world.deadLetters.redrive(turn, { ids: stored, spacingMs }))
     assert.equal(count, await this.admin.redrive(REFERENCE, { ids: remembered, perSecond }))
   }
 

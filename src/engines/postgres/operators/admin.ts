@@ -46,9 +46,12 @@ export interface AdminParts extends SeekParts {
   applyRetention(): Promise<number>
 }
 
+const MS_PER_SECOND = 1000
+
 /**
  * What operators see and do. Whoever waits for what a call has changed is told once that is committed. A change of a
- * subscription has a transaction of its own, however much there is to change: deliveries of others do not wait for it.
+ * subscription has a transaction of its own, and one of many dead letters has many: consumers of the subscription wait
+ * for each, and with them whatever else their processes have to settle in the same turn.
  */
 export class PostgresAdmin implements EngineAdmin {
   readonly #parts: AdminParts
@@ -93,12 +96,18 @@ export class PostgresAdmin implements EngineAdmin {
     return deadLetters.page(database, await topics.findSubscription(subscription), query)
   }
 
-  redrive(subscription: SubscriptionRef, options: RedriveOptions): Promise<number> {
-    return this.#change('redrive', subscription, (turn) => this.#parts.deadLetters.redrive(turn, options))
+  redrive(subscription: SubscriptionRef, { ids, perSecond }: RedriveOptions): Promise<number> {
+    const { clock, deadLetters } = this.#parts
+    const spacingMs = perSecond === undefined ? 0 : MS_PER_SECOND / perSecond
+    const nowMs = clock.now()
+    return this.#changeSome('redrive', subscription, ids, (turn, some, done) =>
+      deadLetters.redrive(turn, { ids: some, spacingMs, fromMs: nowMs + Math.floor(done * spacingMs) }),
+    )
   }
 
   deleteDeadLetters(subscription: SubscriptionRef, ids?: readonly number[]): Promise<number> {
-    return this.#change('deleteDeadLetters', subscription, (turn) => this.#parts.deadLetters.delete(turn, ids))
+    const { deadLetters } = this.#parts
+    return this.#changeSome('deleteDeadLetters', subscription, ids, (turn, some) => deadLetters.delete(turn, some))
   }
 
   seek(subscription: SubscriptionRef, position: StartPosition): Promise<void> {
@@ -163,6 +172,24 @@ export class PostgresAdmin implements EngineAdmin {
     })
     this.#parts.wakeSubscription(subscriptionId)
     return value
+  }
+
+  /** Dead letters, those with these ids or all, some in each transaction. `work`: is told how many were done before. */
+  async #changeSome(
+    operation: string,
+    subscription: SubscriptionRef,
+    ids: readonly number[] | undefined,
+    work: (turn: Turn, ids: readonly number[], done: number) => Promise<number>,
+  ): Promise<number> {
+    await this.#parts.begin(operation)
+    const { database, topics, deadLetters } = this.#parts
+    const key = await topics.findSubscription(subscription)
+    let total = 0
+    for await (const some of ids ? [ids] : deadLetters.all(database, key)) {
+      const done = total
+      total += await this.#change(operation, subscription, (turn) => work(turn, some, done))
+    }
+    return total
   }
 
   async #setPaused(operation: string, { topic, subscription }: SubscriptionRef, paused: boolean): Promise<void> {

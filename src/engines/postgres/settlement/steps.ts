@@ -50,14 +50,16 @@ export class Steps {
 
   /** Forgets those of all messages that are neither delivered again nor dead letters. */
   async sweep(turn: Turn): Promise<void> {
-    const kept = keptRanges(turn)
-    await turn.rows.run(
-      sql.sweep,
-      turn.subscription.subscriptionId,
-      kept.map(({ partition }) => partition),
-      kept.map(({ from }) => from),
-      kept.map(({ to }) => to),
-    )
+    await turn.rows.run(sql.sweep, turn.subscription.subscriptionId, ...keptColumns(turn))
+  }
+
+  /** The same, of messages at these places. */
+  async sweepPlaces(turn: Turn, places: readonly MessagePlace[]): Promise<void> {
+    if (places.length === 0) return
+    const partitions = places.map(({ partition }) => partition)
+    const offsets = places.map(({ offset }) => offset)
+    const { subscriptionId } = turn.subscription
+    await turn.rows.run(sql.sweepPlaces, subscriptionId, ...keptColumns(turn), partitions, offsets)
   }
 }
 
@@ -75,6 +77,11 @@ function keptRanges({ state }: Turn): Range[] {
     eachRun(open, (from, to) => void kept.push({ partition, from, to }))
   }
   return kept
+}
+
+function keptColumns(turn: Turn): [number[], number[], number[]] {
+  const kept = keptRanges(turn)
+  return [kept.map(({ partition }) => partition), kept.map(({ from }) => from), kept.map(({ to }) => to)]
 }
 
 function heldIn({ state }: Turn, source: string, id: LeaseId, offset: number): number | undefined {

@@ -1,6 +1,6 @@
 import { statements } from '../database/statement.ts'
 
-const CHOSEN = `subscription_id = $1 AND ($2::bigint[] IS NULL OR dead_letter_id = ANY($2::bigint[]))`
+const CHOSEN = `subscription_id = $1 AND dead_letter_id = ANY($2::bigint[])`
 
 export const deadLetters = statements('dead_letters', {
   page: `
@@ -8,6 +8,15 @@ export const deadLetters = statements('dead_letters', {
            crashes, failures, event
       FROM @.dead_letters WHERE subscription_id = $1 AND dead_letter_id > $2
      ORDER BY dead_letter_id LIMIT $3`,
+
+  newest: `SELECT coalesce(max(dead_letter_id), 0) AS id FROM @.dead_letters WHERE subscription_id = $1`,
+
+  // Some, behind a place, of those up to $5.
+  some: `
+    SELECT dead_letter_id AS id, partition, "offset" FROM @.dead_letters
+     WHERE subscription_id = $1 AND (partition, "offset", dead_letter_id) > ($2::int, $3::bigint, $4::bigint)
+       AND dead_letter_id <= $5
+     ORDER BY partition, "offset", dead_letter_id LIMIT $6`,
 
   // From $3 on, one each $4 milliseconds. What says why there is no result of a step ($5) is forgotten.
   redrive: `
@@ -28,9 +37,7 @@ export const deadLetters = statements('dead_letters', {
       RETURNING partition, key, "offset")
     SELECT partition, key, min("offset") AS "offset", count(*) AS messages FROM added GROUP BY partition, key`,
 
-  delete: `
-    WITH deleted AS (DELETE FROM @.dead_letters WHERE ${CHOSEN} RETURNING partition, key)
-    SELECT partition, key, count(*) AS messages FROM deleted GROUP BY partition, key`,
+  delete: `DELETE FROM @.dead_letters WHERE ${CHOSEN} RETURNING partition, key, "offset"`,
 
   unblock: `
     UPDATE @.dead_letters SET blocks = false
