@@ -190,6 +190,8 @@ export interface MoveSource extends MoveContents {
   readonly store: string
   /** Stays the same for as long as the store exists, whatever it is called. */
   readonly storeId: string
+  /** The `store` that all of it was moved to before. */
+  readonly movedTo: string | undefined
   readonly counts: MoveCounts
   /** Differs after anything was published or settled. */
   readonly fingerprint: string

@@ -26,7 +26,8 @@ export interface MoveReport {
 
 /**
  * Resolves once everything is in the target, durably. Rejects with POSTHORN_TARGET_NOT_EMPTY, POSTHORN_STORE_IN_USE or
- * POSTHORN_MOVE_INCOMPLETE, or with what is wrong with one of the stores.
+ * POSTHORN_MOVE_INCOMPLETE, with POSTHORN_STORE_MOVED if everything lives on in another target, or with what is wrong
+ * with one of the stores.
  */
 export async function move(
   source: MoveSource,
@@ -35,6 +36,7 @@ export async function move(
   onProgress: (progress: MoveProgress) => void,
 ): Promise<MoveReport> {
   const ends = { from: source.store, to: target.store }
+  refuseMoved(source, target)
   const finished = await target.begin(claimOf(source), clock.now())
   if (finished) {
     source.leave(target.store)
@@ -45,6 +47,12 @@ export async function move(
   await target.complete(source, (arrived) => refuseDifference(source, target, arrived), finishedAtMs)
   source.leave(target.store)
   return { ...ends, wasComplete: false, finishedAt: toText(finishedAtMs), moved: source.counts }
+}
+
+/** In two targets, all of it would be handled twice. */
+function refuseMoved({ store, movedTo }: MoveSource, target: MoveTarget): void {
+  if (movedTo === undefined || movedTo === target.store) return
+  throw new PosthornError('POSTHORN_STORE_MOVED', { store, movedTo })
 }
 
 function claimOf(source: MoveSource): MoveClaim {

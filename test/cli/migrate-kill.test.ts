@@ -88,6 +88,7 @@ describe('posthorn migrate, killed and run again', { skip: await whyNoPostgres()
       const { code, log } = await migrate(file, url)
       assert.equal(code, 0, log)
       assert.deepEqual(await contentsOfDatabase(url), contentsOfFile(file))
+      await reopenStore(`sqlite:${file}`, systemClock)
     }
   })
 

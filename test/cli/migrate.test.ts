@@ -113,6 +113,19 @@ describe('posthorn migrate', { skip: await whyNoPostgres(), concurrency: 2 }, ()
     assertRefused(await migrate(file, url), 'POSTHORN_TARGET_NOT_EMPTY', /has been used since/)
   })
 
+  test('moves a file to one target only, unless it is reopened', async (context) => {
+    const [file, url, second] = [await smallFile(context), await emptyDatabase(context), await emptyDatabase(context)]
+    assert.equal((await migrate(file, url)).code, 0)
+    assertRefused(
+      await migrate(file, second),
+      'POSTHORN_STORE_MOVED',
+      new RegExp(`moved to .*${new URL(url).pathname}`),
+    )
+    assert.equal((await migrate(await smallFile(context), second)).code, 0)
+    await posthorn(['reopen', `sqlite:${file}`])
+    await assertMoved(file, await emptyDatabase(context))
+  })
+
   test('refuses a file that a process has open, and names those that consume', async (context) => {
     const [file, url] = [await smallFile(context), await emptyDatabase(context)]
     const publisher = Child.start(context, { file, role: 'open' })

@@ -29,6 +29,7 @@ import type {
 } from '../../moving.ts'
 import { BROKEN_PLACES } from '../sql/inspection.ts'
 import * as sql from '../sql/moving.ts'
+import { FIND_MOVED_TO } from '../sql/schema.ts'
 import { bitsOf, type LeaseRow } from '../store/delivery/leases.ts'
 import type { Connection } from '../store/file/connection.ts'
 import { describeFailure } from '../store/file/failure.ts'
@@ -69,6 +70,7 @@ export const reopenSqlite: ReopenMoved = async (url, nowMs) => {
 class SqliteMoveSource implements MoveSource {
   readonly store: string
   readonly storeId: string
+  readonly movedTo: string | undefined
   readonly counts: MoveCounts
   readonly fingerprint: string
   readonly #connection: Connection
@@ -79,6 +81,7 @@ class SqliteMoveSource implements MoveSource {
     this.#nowMs = nowMs
     this.store = `sqlite:${connection.file}`
     this.storeId = storeIdOf(connection)
+    this.movedTo = connection.get<{ movedTo: string }>(FIND_MOVED_TO)?.movedTo
     this.counts = this.#count()
     // Ids are forgotten while nothing happens.
     const { ids: _, ...counts } = this.counts
