@@ -113,6 +113,19 @@ describe('posthorn migrate', { skip: await whyNoPostgres(), concurrency: 2 }, ()
     assertRefused(await migrate(file, url), 'POSTHORN_TARGET_NOT_EMPTY', /has been used since/)
   })
 
+  test('refuses a file in which a delayed message was cancelled since', async (context) => {
+    const [file, url] = [newFile(context), await emptyDatabase(context)]
+    const first = await Bench.make(context, file)
+    for (const id of ['a', 'b']) await first.publish([id], { id, deliverAtMs: Date.now() + 3_600_000 })
+    await first.engine.close()
+    assert.equal((await migrate(file, url)).code, 0)
+    await posthorn(['reopen', `sqlite:${file}`])
+    const bench = await Bench.open(context, file)
+    assert.partialDeepStrictEqual(await bench.engine.admin.cancel(TOPIC, 'a'), { delayed: 1 })
+    await bench.engine.close()
+    assertRefused(await migrate(file, url), 'POSTHORN_TARGET_NOT_EMPTY', /has been used since/)
+  })
+
   test('moves a file to one target only, unless it is reopened', async (context) => {
     const [file, url, second] = [await smallFile(context), await emptyDatabase(context), await emptyDatabase(context)]
     assert.equal((await migrate(file, url)).code, 0)

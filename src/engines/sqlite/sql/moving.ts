@@ -94,9 +94,9 @@ SELECT (SELECT count(*) FROM posthorn_topics) AS topics,
 export const PROGRESS = `
 SELECT (SELECT coalesce(sum(next_offset), 0) FROM posthorn_partitions) AS published,
        (SELECT coalesce(sum(next_offset), 0) FROM posthorn_cursors) AS handedOut,
-       (SELECT coalesce(max(retry_id), 0) FROM posthorn_retries) AS setAside,
+       (SELECT coalesce(max(retry_id), 0) FROM posthorn_retries) AS lastSetAside,
        (SELECT coalesce(sum(attempt), 0) FROM posthorn_retries) AS attempts,
-       (SELECT coalesce(max(delayed_id), 0) FROM posthorn_delayed) AS delayed,
+       (SELECT coalesce(max(delayed_id), 0) FROM posthorn_delayed) AS lastDelayed,
        (SELECT coalesce(max(dead_letter_id), 0) FROM posthorn_dead_letters) AS buried`
 
 // Batches that leave a gap, or do not end where the next message goes.
