@@ -157,6 +157,32 @@ describe('the relay of the outbox', { concurrency: 2, skip: await whyNoPostgres(
     assert.deepEqual(await stage.logged(), ['before', 'a', 'b'])
   })
 
+  test('rows that were restored from another cluster, whose transactions had lower numbers, are relayed', async (context) => {
+    const stage = await OutboxStage.make(context, { relays: false })
+    await published(stage, await stage.user(), 'before')
+    await stage.relay.poll()
+    const group = JSON.stringify(newGroup([newMessage('restored', 0)]))
+    await stage.query(`INSERT INTO @.outbox (transaction_id, topic, "group") VALUES ('3', $1, $2)`, TOPIC, group)
+    const joined = await OutboxStage.join(context, stage.space)
+    await eventually(async () => assert.deepEqual(await joined.logged(), ['before', 'restored']))
+  })
+
+  test('what was missed is looked for without the turn to relay, which others need meanwhile', async (context) => {
+    const stage = await OutboxStage.make(context, { relays: false })
+    await published(stage, await stage.user(), 'before')
+    await stage.relay.poll()
+    const { database } = stage
+    const store = async () => assert.fail('nothing is stored')
+    const round = new RelayRound({ database, name: 'looking', waits: false, store, onCarried: () => {} })
+    const other = await stage.user()
+    await other.query(`BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('posthorn relay ${stage.space.name}', 0))`)
+    await published(stage, await stage.user(), 'new')
+    assert.equal((await round.run(false)).busy, true)
+    assert.equal(await round.hasMissed(), false)
+    await stage.query(`INSERT INTO @.outbox (transaction_id, topic, "group") VALUES ('3', $1, 'restored')`, TOPIC)
+    assert.equal(await round.hasMissed(), true)
+  })
+
   test('of several processes each message comes from one, and any of them does alone', async (context) => {
     const first = await OutboxStage.make(context)
     const second = await OutboxStage.join(context, first.space)

@@ -106,6 +106,14 @@ export class RelayRound {
     return found !== null
   }
 
+  /** Whether earlier rounds have seen something and left it there, as far as can be seen without having the turn. */
+  async hasMissed(): Promise<boolean> {
+    const [, [found]] = await this.#parts.database.transaction((rows) =>
+      Promise.all([rows.rows(outbox.plan), rows.rows<{ missed: boolean }>(outbox.missed)]),
+    )
+    return found!.missed
+  }
+
   /** `fully`: looks at all of the outbox, whatever earlier rounds have seen. */
   async run(fully: boolean): Promise<RoundOutcome> {
     if (!(await this.#begin(fully))) return this.#outcome({ busy: true, more: false })

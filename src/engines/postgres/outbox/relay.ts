@@ -46,8 +46,8 @@ const EXPECT_MS_LEAST = 2
 const EXPECT_MS_MAX = 256
 /** The more a round has found, the longer, in its own time, it is waited before another one, so that more goes together. */
 const REST_SHARE_MAX = 10
-/** Rounds that look at everything, for what no reckoning with transactions explains: a restored dump, a replica. */
-const FULLY_EVERY_MS = 600_000
+/** Looks for what was missed, which no reckoning with transactions explains: a restored dump, a replica. */
+const LOOK_EVERY_MS = 600_000
 const WARNING_MS = 60_000
 const NOTHING_LEFT: RoundOutcome = { busy: false, more: false, leading: false, groups: 0 }
 
@@ -65,7 +65,10 @@ export class Relay {
   #expectedAtMs = 0
   /** Until then nothing is looked for that was not told of. */
   #restsUntilMs = 0
-  #fullyAtMs = Number.NEGATIVE_INFINITY
+  #lookAtMs = Number.NEGATIVE_INFINITY
+  #looking: Promise<void> | undefined
+  /** Something was missed, so that the next round is to look at everything. */
+  #fully = false
   #warnedAtMs = Number.NEGATIVE_INFINITY
   #stopped = false
 
@@ -107,7 +110,7 @@ export class Relay {
   async stop(): Promise<void> {
     this.#stopped = true
     for (const timer of [this.#held, this.#poll, this.#expecting]) timer?.cancel()
-    await this.#running
+    await Promise.all([this.#running, this.#looking])
   }
 
   #go(): void {
@@ -139,17 +142,29 @@ export class Relay {
 
   async #round(): Promise<RoundOutcome> {
     const { clock } = this.#parts
-    const fully = clock.now() >= this.#fullyAtMs
+    const fully = this.#fully
     const round = new RelayRound({ ...this.#parts, waits: !clock.real, onCarried: (carried) => this.#note(carried) })
+    if (clock.now() >= this.#lookAtMs) this.#lookForMissed(round)
     if (clock.real && !fully && !this.#leading && !(await round.isNeeded())) return NOTHING_LEFT
     const startedAtMs = clock.elapsedMs()
     const outcome = await round.run(fully)
     const tookMs = clock.elapsedMs() - startedAtMs
     this.#restsUntilMs = startedAtMs + tookMs * (1 + Math.min(outcome.groups, REST_SHARE_MAX))
-    if (fully && !outcome.busy && !outcome.more) this.#fullyAtMs = clock.now() + FULLY_EVERY_MS
+    if (fully && !outcome.busy && !outcome.more) this.#fully = false
     this.#busyRounds = outcome.busy ? this.#busyRounds + 1 : 0
     this.#leading = outcome.busy ? this.#leading && this.#busyRounds < TRIES_MAX : outcome.leading
     return outcome
+  }
+
+  /** Beside the rounds, which go on: where a long transaction has kept dead rows, the look at them takes a while. */
+  #lookForMissed(round: RelayRound): void {
+    this.#lookAtMs = this.#parts.clock.now() + LOOK_EVERY_MS
+    const looked = round.hasMissed().then((hasMissed) => {
+      if (!hasMissed) return
+      this.#fully = true
+      this.#go()
+    })
+    this.#looking = looked.catch((error: Error) => this.#warn(error))
   }
 
   #holdBack(): void {

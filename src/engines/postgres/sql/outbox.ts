@@ -112,6 +112,15 @@ export const outbox = statements('outbox', {
       LEFT JOIN (SELECT outbox_id, bytes FROM candidates ORDER BY outbox_id LIMIT $2) first ON true
      ORDER BY first.outbox_id`,
 
+  // Whether something is left of what the newest snapshot has seen.
+  missed: `
+    WITH newest AS (
+      SELECT snapshot::pg_snapshot AS snapshot FROM @.relay ORDER BY version DESC LIMIT 1
+    )
+    SELECT EXISTS (SELECT FROM @.outbox, newest
+                    WHERE transaction_id < pg_snapshot_xmax(snapshot)
+                      AND pg_visible_in_snapshot(transaction_id, snapshot)) AS missed`,
+
   take: `
     WITH taken AS (
       DELETE FROM @.outbox WHERE outbox_id = ANY($1::bigint[]) RETURNING outbox_id, topic, "group"
