@@ -73,6 +73,7 @@ export class Parts implements Core {
   readonly #watch: Watch
   readonly #listener: Listener | undefined
   readonly #relay: Relay
+  readonly #delayed: Delayed
   readonly #promotions: Promotions
   readonly #queueCleaning: QueueCleaning
   readonly #housekeeping: Housekeeping
@@ -84,6 +85,7 @@ export class Parts implements Core {
     this.clock = clock
     this.logger = logger
     this.database = database
+    this.#delayed = new Delayed(database)
     this.hasNotices = !database.address.transactionPooling
     this.wakes = new Wakes(clock)
     this.turns = new Turns(database, clock, () => {
@@ -91,6 +93,7 @@ export class Parts implements Core {
       this.log.forgetAll()
       this.admissions.serverChanged()
       for (const source of this.sources) source.serverChanged()
+      this.#delayed.forgetAll()
     })
     this.settling = new Settling(this)
     this.granting = new Granting(this)
@@ -126,7 +129,7 @@ export class Parts implements Core {
     this.#relay = this.#newRelay()
     const chores: ChoresParts = {
       clock,
-      delayed: new Delayed(database),
+      delayed: this.#delayed,
       retention: new Retention(database),
       admissions: this.admissions,
       onStored: (stored) => this.stored(stored),

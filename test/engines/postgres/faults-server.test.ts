@@ -83,7 +83,14 @@ describe('a Postgres server that is killed', { skip: await whyNoOwnPostgres() },
     const inbox = new Inbox()
     await consumer.subscribe(events, 'inbox', inbox.handler).ready
     await publisher.publish(events, { label: 'kept' })
+    await publisher.publish(events, { label: 'overdue' }, { delay: '1h' })
+    await publisher.publish(events, { label: 'due' }, { delay: 1 })
+    await inbox.has(['due'])
     await settled(publisher)
+    // As it is in a backup that was made before it was due.
+    const { schema } = Object.fromEntries(new URL(url).searchParams)
+    const admin = await openClient(context, server.url)
+    await admin.query(`UPDATE "${schema}".delayed SET deliver_at_ms = deliver_at_ms - 7200000`)
     await server.stop()
     await cp(data, copy, { recursive: true })
     await server.restart()
@@ -98,7 +105,7 @@ describe('a Postgres server that is killed', { skip: await whyNoOwnPostgres() },
     await server.restart()
     const found = ['found 1', 'found 2', 'found 3']
     for (const label of found) await eventually(() => publisher.publish(events, { label }))
-    await inbox.has(found)
+    await inbox.has([...found, 'overdue'])
     await settled(publisher)
     assert.deepEqual(await publisher.admin.checkIntegrity(), [])
   })

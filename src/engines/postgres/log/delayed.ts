@@ -70,15 +70,25 @@ export class Delayed {
 
   /** Moves what is due, as much as goes at once. */
   async promoteDue(nowMs: number): Promise<Promotion> {
+    const clearUpToMs = this.#clearUpToMs
     const isFar = nowMs >= this.#lookedFarAtMs + FAR_LOOK_EVERY_MS || nowMs < this.#clearUpToMs
     const resumed = this.#movedUpTo
     const from = resumed ?? boundAt(this.#boundMs(isFar ? LATEST_MS : LATE_MS, nowMs))
     const found = await this.#database.rows<DueRow>(sql.log.dueDelayed, ...valuesOf(from), nowMs, 1)
     const { batches, busy, movedUpTo } = found.length > 0 ? await this.#promote(from, nowMs) : NOTHING_DUE
-    this.#movedUpTo = movedUpTo
-    const isDone = !busy && !movedUpTo && !resumed
+    // What was forgotten meanwhile stays so.
+    const isKnown = this.#clearUpToMs === clearUpToMs
+    this.#movedUpTo = isKnown ? movedUpTo : undefined
+    const isDone = isKnown && !busy && !movedUpTo && !resumed
     if (isDone) this.#clear(nowMs, isFar)
     return { batches, busy, unfinished: !busy && !isDone }
+  }
+
+  /** The server is another one, or has lost what it had: anything may be due. */
+  forgetAll(): void {
+    this.#clearUpToMs = Number.MIN_SAFE_INTEGER
+    this.#lookedFarAtMs = Number.NEGATIVE_INFINITY
+    this.#movedUpTo = undefined
   }
 
   /** When the next one is due; in the past, if one is due already. */
