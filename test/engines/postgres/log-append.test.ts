@@ -20,6 +20,19 @@ describe('appending to the log in Postgres', { skip: await whyNoPostgres(), conc
     assert.deepEqual(await world.read(topicId), [...texts, 'last'])
   })
 
+  test('nothing goes into another topic that has the number of one that was known', async (context) => {
+    const world = await openWorld(context)
+    const topicId = await world.ensure()
+    await world.publish([world.message('known')])
+    // As on a server that was restored from before the topic was made.
+    await world.query(`UPDATE @.topics SET topic = 'others'`)
+    await assert.rejects(world.publish([world.message('lost')]), { code: 'POSTHORN_TOPIC_NOT_FOUND' })
+    assert.deepEqual(await world.read(topicId), ['known'])
+    const again = await world.ensure()
+    await world.publish([world.message('again')])
+    assert.deepEqual(await world.read(again), ['again'])
+  })
+
   test('processes that store at once in the same partitions leave no gap, and each group keeps its order', async (context) => {
     const worlds = await openWorlds(context, 3)
     const topicId = await worlds[0]!.ensure({ partitions: 2 })

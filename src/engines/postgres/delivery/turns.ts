@@ -231,7 +231,9 @@ export class Turns {
 /** What it was refused for. A failure of the database is thrown: it is everybody's. */
 async function runOne(work: Work, turn: Turn | undefined): Promise<unknown> {
   const { topic, subscription } = work.key
-  if (!turn) return new PosthornError('POSTHORN_SUBSCRIPTION_NOT_FOUND', { topic, subscription })
+  // On a server that was restored, its number may be another's.
+  const isIt = turn?.subscription.topic === topic && turn.subscription.subscription === subscription
+  if (!isIt) return new PosthornError('POSTHORN_SUBSCRIPTION_NOT_FOUND', { topic, subscription })
   try {
     await work.run(turn)
     return undefined

@@ -67,14 +67,17 @@ export class AppendWork {
     }
   }
 
-  /** Topics that are known may have been deleted since, and made anew: then they are looked up once more. */
+  /**
+   * Topics that are known may have been deleted since, and made anew; or a server that was restored has given their
+   * numbers to others: then they are looked up once more.
+   */
   async #lockedEntries(rows: Queryable): Promise<Entry[][]> {
     for (;;) {
       const names = this.#calls.flatMap(({ groups }) => groups.map(({ topic }) => topic))
       const known = await this.#topics.recall(rows, names)
       const entries = this.#draft(known)
       await this.#lock(rows, [...known.values()], entries.flat().filter(isAccepted))
-      const gone = [...known.values()].filter(({ topicId }) => !this.#locked.has(topicId))
+      const gone = [...known.values()].filter(({ topicId, topic }) => this.#locked.get(topicId)?.topic !== topic)
       for (const { topic } of gone) this.#topics.forget(topic)
       if (gone.length === 0) return entries
     }
