@@ -18,6 +18,8 @@ export interface Scale {
   readonly liveSeconds: number
   /** Keys of the large ordered backlog, one message each. */
   readonly keys: number
+  /** Messages of the ordered backlog of few keys. */
+  readonly fewKeysBacklog: number
   /** Messages of the burst that is worked off at 500/s. */
   readonly burst: number
   readonly transactionalMessages: number
@@ -46,6 +48,7 @@ const full: Scale = {
   fanOutMessages: 300_000,
   liveSeconds: 10,
   keys: 1_000_000,
+  fewKeysBacklog: 100_000,
   burst: 50_000,
   transactionalMessages: 50_000,
   steppedMessages: 50_000,
@@ -93,6 +96,7 @@ const tiny: Scale = {
   fanOutMessages: 100,
   liveSeconds: 0.1,
   keys: 300,
+  fewKeysBacklog: 300,
   burst: 100,
   transactionalMessages: 100,
   steppedMessages: 100,

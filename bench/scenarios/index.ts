@@ -5,7 +5,7 @@ import { steps, transactional } from './effects.ts'
 import { rateLimit } from './flow.ts'
 import { heldTransaction } from './held-transaction.ts'
 import { fanOut, live } from './live.ts'
-import { orderedDrain, orderedDrainManyKeys } from './ordered.ts'
+import { orderedDrain, orderedDrainFewKeys, orderedDrainManyKeys } from './ordered.ts'
 import { outbox } from './outbox.ts'
 import { publishBulk, publishInFlight, publishInFlight100, publishLoopDelay, publishOne } from './publish.ts'
 import { storage } from './storage.ts'
@@ -27,6 +27,7 @@ export const scenarios: readonly Scenario[] = [
   live,
   heldTransaction,
   orderedDrain,
+  orderedDrainFewKeys,
   orderedDrainManyKeys,
   rateLimit,
   transactional,

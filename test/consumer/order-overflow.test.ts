@@ -39,7 +39,7 @@ describe('one slow key', () => {
     await finish(rig)
   })
 
-  test('is slow when it gets on, but has more than a second of work waiting', async () => {
+  test('is slow when it gets on, but has more than ten seconds of work waiting', async () => {
     const rig = await startHeld({ concurrency: 2 })
     const { source, handler, clock } = rig
     source.offer(slow(0, many + 100))
@@ -116,26 +116,25 @@ describe('one slow key', () => {
   })
 })
 
-test('many keys keep what waits while it is the store that is slow, and not their handlers', async () => {
-  const keys = 1_000
-  const rig = await startRig({ handle: async () => {} }, { ...ordered, concurrency: 2 * keys })
-  const { source, clock, consumer } = rig
-  const settled = Promise.withResolvers<readonly number[]>()
-  source.settleAnswers.push(() => settled.promise)
-  const names = Array.from({ length: 11 * keys }, (_, number) => `key ${number % keys}`)
-  source.offer(keyedGrant(0, names))
-  await settleDown()
-  assert.equal(source.acked().length, keys)
-  for (const _ of offsets(0, 5)) {
+for (const [keys, concurrency] of [
+  [1_000, 1_000],
+  [100, 100],
+  [100, 10],
+] as const) {
+  test(`${keys} keys keep what waits while ${concurrency} handlers wait for the store`, async () => {
+    const rig = await startRig({ handle: async () => {} }, { ...ordered, concurrency })
+    const { source, clock, consumer } = rig
+    const names = Array.from({ length: 11_000 }, (_, number) => `key ${number % keys}`)
+    for (const _ of offsets(0, 5)) source.settleAnswers.push(async () => clock.advance(100).then(() => []))
+    source.offer(keyedGrant(0, names))
+    await settleDown()
     await clock.advance(100)
     await settleDown()
-  }
-  assert.deepEqual(source.verdicts(), [])
-  settled.resolve([])
-  await settleDown()
-  assert.equal(source.acked().length, names.length)
-  await consumer.close()
-})
+    assert.deepEqual(source.verdicts(), [])
+    assert.ok(source.acked().length > keys)
+    await consumer.close()
+  })
+}
 
 test('messages in lanes are fetched ahead in growing numbers until one is found that can start', async () => {
   const rig = await startHeld({ concurrency: 2 })

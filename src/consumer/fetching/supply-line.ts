@@ -71,5 +71,5 @@ function overflowOf(lanes: KeyLanes, flow: Flow | undefined, host: SupplyHost): 
   // A few tenants may keep all handlers busy, and others starve for that.
   const hungry = () => flow?.looksFurther === true || host.running() < settings.concurrency
   const starving = () => hungry() && !lanes.held && (flow === undefined ? lanes.count : flow.ahead) === 0
-  return new Overflow(lanes, environment.clock, starving)
+  return new Overflow(lanes, environment.clock, settings.concurrency, starving)
 }

@@ -3,27 +3,26 @@
  * fetched. When the lanes are full and others starve for it, what waits in lanes that will not get through it soon goes
  * back to the store until the rest of the lane has ended: from the longest lanes first, until half of the room is free.
  *
- * States: idle; watching, with a timer, as long as the lanes are full: lanes are looked at every 100 ms, and one that at
- * the pace since the time before has more than a second's work waiting is slow. Many keys with fast handlers fill the
- * lanes as well, and none of them is: where a handler has ended, it is the store that the lane waits for, and it would
- * wait longer for a store that was given all these messages back. Only with many of them waiting does it keep others out.
+ * States: idle; watching, with a timer, as long as the lanes are full: lanes are looked at every 100 ms. Many keys with
+ * fast handlers fill the lanes as well, and none of them is slow, however long the store takes to record what has ended:
+ * it would take longer still if it were given all of these messages back, a row each. So a lane is slow when one handler
+ * has been at work in it since the time before; or, where there are so few keys that half of the handlers have none, when
+ * it has more than ten seconds of work waiting, at the pace since then.
  */
 import type { Clock, Timer } from '../../environment/index.ts'
 import type { KeyLanes } from './key-lanes.ts'
 import type { Lane } from './lane.ts'
 
 const LOOK_INTERVAL_MS = 100
-const LOOKS_PER_SECOND = 10
+const LOOKS_IN_TEN_SECONDS = 100
 
 // What a lane keeps, first of all: enough to be going on with while the others are freed.
 const KEPT_AT_FIRST = 10
 
-// So long that a hundred lanes of this length are all that can be held.
-const LONG = 100
-
 export class Overflow {
   readonly #lanes: KeyLanes
   readonly #clock: Clock
+  readonly #concurrency: number
   readonly #starving: () => boolean
   #timer: Timer | undefined
   #stopped = false
@@ -32,9 +31,10 @@ export class Overflow {
    * `starving`: handlers are free, or are to be shared with other tenants, and only messages that were not fetched yet
    * could make use of them.
    */
-  constructor(lanes: KeyLanes, clock: Clock, starving: () => boolean) {
+  constructor(lanes: KeyLanes, clock: Clock, concurrency: number, starving: () => boolean) {
     this.#lanes = lanes
     this.#clock = clock
+    this.#concurrency = concurrency
     this.#starving = starving
   }
 
@@ -53,8 +53,15 @@ export class Overflow {
 
   #look(): void {
     this.#timer = undefined
-    if (this.#lanes.full && this.#starving()) this.#spill(this.#lanes.lanes().filter(isSlow))
+    if (this.#lanes.full && this.#starving()) this.#spill(this.#slow())
     this.watch()
+  }
+
+  #slow(): readonly Lane[] {
+    const lanes = this.#lanes.lanes()
+    const busy = lanes.filter(({ out }) => out !== undefined).length
+    const areFew = busy * 2 <= this.#concurrency
+    return lanes.filter((lane) => lane.waiting > 1 && (isStuck(lane) || (areFew && isLong(lane))))
   }
 
   #spill(lanes: readonly Lane[]): void {
@@ -68,7 +75,10 @@ export class Overflow {
   }
 }
 
-function isSlow({ waiting, handedOut, seenHandedOut, out }: Lane): boolean {
-  const isBehind = waiting > 1 && waiting > (handedOut - seenHandedOut) * LOOKS_PER_SECOND
-  return isBehind && (waiting > LONG || out?.outcome === 'open')
+function isStuck({ out, handedOut, seenHandedOut }: Lane): boolean {
+  return out?.outcome === 'open' && handedOut === seenHandedOut
+}
+
+function isLong({ waiting, handedOut, seenHandedOut }: Lane): boolean {
+  return waiting > (handedOut - seenHandedOut) * LOOKS_IN_TEN_SECONDS
 }
