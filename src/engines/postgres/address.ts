@@ -16,7 +16,12 @@ export interface PostgresAddress {
 
 const CONNECTIONS_MAX = 6
 const CONNECTIONS_LEAST = 2
-const NAME = /^[a-z_][a-z0-9_]{0,62}$/
+/** Names that begin with "pg_" are the server's. */
+const NAME = /^(?!pg_)[a-z_][a-z0-9_]{0,62}$/
+const OURS = ['schema', 'connections', 'pooling'] as const
+/** What is worth being told of, when somebody has mistyped it: without it everything works, but in the wrong way. */
+const MISTYPED = [...OURS, 'sslmode', 'sslrootcert', 'sslcert', 'sslkey']
+const MISTAKES_MAX = 2
 
 /**
  * Reads `postgres://user:password@host:port/database`, with `?schema=` (default `posthorn`), `?connections=` (default
@@ -25,13 +30,14 @@ const NAME = /^[a-z_][a-z0-9_]{0,62}$/
  */
 export function parsePostgresAddress(text: string): PostgresAddress {
   const url = parse(text)
+  refuseMistyped([...url.searchParams.keys()])
   const take = (name: string): string | undefined => {
     const value = url.searchParams.get(name) ?? undefined
     url.searchParams.delete(name)
     return value
   }
   const schema = take('schema') ?? 'posthorn'
-  if (!NAME.test(schema)) throw invalid('schema', 'it is not a lower-case SQL name of up to 63 characters')
+  if (!NAME.test(schema)) throw invalid('schema', NO_SCHEMA_NAME)
   const pooling = take('pooling')
   if (pooling !== undefined && pooling !== 'transaction' && pooling !== 'session') {
     throw invalid('pooling', 'it is neither transaction nor session')
@@ -41,12 +47,44 @@ export function parsePostgresAddress(text: string): PostgresAddress {
   return { connectionString: url.href, label, schema, connectionsMax, transactionPooling: pooling === 'transaction' }
 }
 
+const NO_SCHEMA_NAME = 'it is not a lower-case SQL name of up to 63 characters that does not begin with pg_'
+const UNENCODED = 'a user or password in it that has any of @ : / ? # % must be percent-encoded'
+
+/** Nothing of the text is repeated: it may be a password. */
 function parse(text: string): URL {
+  let url: URL
   try {
-    return new URL(text)
+    url = new URL(text)
   } catch {
-    throw invalid('url', 'it is not of the form postgres://user:password@host:port/database')
+    throw invalid('url', `it is not of the form postgres://user:password@host:port/database, or ${UNENCODED}`)
   }
+  const isCut = url.hash !== '' || /[@/]/.test(url.pathname.slice(1))
+  if (isCut) throw invalid('url', `${UNENCODED}, and the name of a database has no slash`)
+  return url
+}
+
+function refuseMistyped(names: readonly string[]): void {
+  for (const name of OURS) {
+    if (names.indexOf(name) !== names.lastIndexOf(name)) throw invalid('url', `it has the parameter ${name} twice`)
+  }
+  for (const name of names) {
+    const meant = MISTYPED.includes(name) ? undefined : MISTYPED.find((known) => isNear(name.toLowerCase(), known))
+    if (meant !== undefined) throw invalid('url', `it has the parameter ${name}; did you mean ${meant}?`)
+  }
+}
+
+/** Whether one becomes the other by few letters that are added, left out or changed (Levenshtein's distance). */
+function isNear(one: string, other: string): boolean {
+  let distances = Array.from({ length: other.length + 1 }, (_, place) => place)
+  for (const [row, letter] of [...one].entries()) {
+    const next = [row + 1]
+    for (let place = 0; place < other.length; place++) {
+      const changed = distances[place]! + (other[place] === letter ? 0 : 1)
+      next.push(Math.min(changed, distances[place + 1]! + 1, next[place]! + 1))
+    }
+    distances = next
+  }
+  return distances[other.length]! <= MISTAKES_MAX
 }
 
 function readConnections(text: string | undefined): number {

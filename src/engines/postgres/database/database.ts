@@ -239,6 +239,8 @@ export class Database implements Queryable {
 function clientConfig({ connectionString, encryption }: Certificates): pg.ClientConfig {
   return {
     connectionString,
+    // Unless the URL, or PGAPPNAME, says another one.
+    fallback_application_name: 'posthorn',
     ssl: encryption,
     types,
     pipeline: true,
