@@ -13,7 +13,7 @@ export interface BackoffOptions {
   readonly type?: 'exponential' | 'linear' | 'fixed'
   /** The delay after the first failure. Default `'1s'`. */
   readonly delay?: Duration
-  /** The longest delay. Default `'10m'`. */
+  /** The longest delay. Default `'10m'`, or `delay` if that is longer. */
   readonly max?: Duration
   /** `full`, the default, draws each delay evenly between 0 and what the type gives. */
   readonly jitter?: 'full' | 'none'
@@ -22,6 +22,7 @@ export interface BackoffOptions {
 const ATTEMPTS_MAX = 1_000
 
 const retryNames = new Set(['attempts', 'backoff'])
+const MAX_MS = 600_000
 const backoffNames = new Set(['type', 'delay', 'max', 'jitter'])
 
 /** Throws POSTHORN_INVALID_OPTION. `attemptsPreset`: the attempts when none are given; undefined if they must be. */
@@ -36,11 +37,12 @@ export function readRetry(retry: RetryOptions, attemptsPreset: number | undefine
 
 function readBackoff(backoff: BackoffOptions): Backoff {
   checkOptionNames('retry.backoff', backoff, backoffNames)
-  const { type = 'exponential', delay = '1s', max = '10m', jitter = 'full' } = backoff
+  const { type = 'exponential', delay = '1s', max, jitter = 'full' } = backoff
+  const delayMs = parseDuration(delay, 'retry.backoff.delay')
   return {
     type: oneOf('retry.backoff.type', type, ['exponential', 'linear', 'fixed']),
-    delayMs: parseDuration(delay, 'retry.backoff.delay'),
-    maxMs: parseDuration(max, 'retry.backoff.max'),
+    delayMs,
+    maxMs: max === undefined ? Math.max(MAX_MS, delayMs) : parseDuration(max, 'retry.backoff.max'),
     jitter: oneOf('retry.backoff.jitter', jitter, ['full', 'none']),
   }
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Discard, RetryAfter } from '../../src/consumer/outcomes.ts'
+import { type BackoffOptions, readRetry } from '../../src/consumer/retry-options.ts'
 import { retryDelayMs } from '../../src/consumer/retry-policy.ts'
 import { failureOf } from '../../src/consumer/settlement/failure.ts'
 import { grantOf, offsets, settleDown } from './fake-source.ts'
@@ -201,6 +202,14 @@ describe('the backoff', () => {
 
   test('is drawn from the whole span by full jitter', () => {
     assert.deepEqual(delays('exponential', 'full'), [250, 500, 1_000, 1_500, 1_500])
+  })
+
+  test('is limited to ten minutes, unless more was asked for', () => {
+    const maxOf = (backoff: BackoffOptions) => readRetry({ backoff }, 8).backoff.maxMs
+    assert.deepEqual(
+      [maxOf({}), maxOf({ delay: '1h' }), maxOf({ delay: '1h', max: '1s' })],
+      [600_000, 3_600_000, 1_000],
+    )
   })
 
   test('of nothing stays nothing', () => {
