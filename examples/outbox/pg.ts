@@ -13,7 +13,7 @@ export const withPg: Recipe = async (post, url) => {
       await post.publish(userSignedUp, { email }, { tx: client })
       await client.query('COMMIT')
     } catch (error) {
-      await client.query('ROLLBACK')
+      await client.query('ROLLBACK').catch(() => {}) // the connection may be gone, and took it back then
       throw error
     } finally {
       client.release()
