@@ -23,8 +23,8 @@ export const errorKinds = {
     action: 'Use 1 to 200 letters, digits, dots, hyphens, underscores, colons or slashes.',
   },
   POSTHORN_UNKNOWN_ENGINE: {
-    happened: 'No engine serves URLs that begin with {scheme}.',
-    action: 'Use one of {known}.',
+    happened: 'No engine serves a URL with {scheme}.',
+    action: 'Begin it with one of {known}.',
   },
   POSTHORN_DRIVER_MISSING: {
     happened: 'The engine of this URL needs the package {driver}, which is not installed.',
@@ -90,7 +90,7 @@ export const errorKinds = {
   },
   POSTHORN_INVALID_TRANSACTION: {
     happened: 'The tx option cannot be used: {problem}.',
-    action: 'Pass the database connection on which your own transaction is open, on the same database.',
+    action: 'Pass the connection on which your own transaction is open and sound, to the same database.',
   },
   POSTHORN_UNSUPPORTED: {
     happened: 'The {engine} engine cannot do this: {feature}.',
@@ -110,7 +110,8 @@ export const errorKinds = {
   },
   POSTHORN_STORAGE_UNAVAILABLE: {
     happened: '{store} cannot be opened: {problem}.',
-    action: 'Check that the path, or the server, is there and may be used by this process; see the cause.',
+    action:
+      'Check the path, or the server, the user, the password and the database in the URL, and what this process may use.',
     retryable: true,
   },
   POSTHORN_STORAGE_FULL: {
@@ -132,6 +133,11 @@ export const errorKinds = {
   POSTHORN_STORE_MOVED: {
     happened: 'What {store} holds was moved to {movedTo}.',
     action: 'Connect to that, or run "posthorn reopen" with the URL of the file to use it all the same.',
+  },
+  POSTHORN_MOVE_UNFINISHED: {
+    happened: '{moved} is being moved into {store}, and not all of it has arrived.',
+    action: 'Run the "posthorn migrate" of that move again until it ends with "done", or drop the schema.',
+    retryable: true,
   },
   POSTHORN_TARGET_NOT_EMPTY: {
     happened: '{store} cannot be moved into: {problem}.',

@@ -1,8 +1,11 @@
 import { PosthornError } from '../errors.ts'
 import { styled, type Terminal } from './terminal.ts'
 
-/** What a command ends with. 2 is what shells use for a command that was called wrongly. */
-export const EXIT = { done: 0, failed: 1, misused: 2 } as const
+/**
+ * What a command ends with. 2 is what shells use for a command that was called wrongly, and 130 what they say of one that
+ * was interrupted from the keyboard.
+ */
+export const EXIT = { done: 0, failed: 1, misused: 2, interrupted: 130 } as const
 
 const MISUSES: ReadonlySet<string> = new Set(['POSTHORN_INVALID_OPTION', 'POSTHORN_UNKNOWN_ENGINE'])
 

@@ -50,7 +50,7 @@ function programFor(terminal: Terminal, clock: Clock): Command {
     .requiredOption('--from <url>', 'the store to move, such as sqlite:data/posthorn.db')
     .requiredOption('--to <url>', 'where to, such as postgres://user:password@host/database?schema=posthorn')
     .option('--json', 'write the report, or the error, as JSON')
-    .addHelpText('after', '\nExit codes: 0 moved, 1 failed, 2 called wrongly.')
+    .addHelpText('after', '\nExit codes: 0 moved, 1 failed, 2 called wrongly, 130 interrupted.')
     .action((options: MigrateOptions) => migrate(options, terminal, clock))
   program
     .command('reopen')

@@ -37,9 +37,9 @@ export function loadEngine(url: URL | string): Promise<ConnectEngine> {
   return load(engineByScheme, url)
 }
 
-/** What opens a store to move everything out of it. Rejects with POSTHORN_UNKNOWN_ENGINE. */
+/** What opens a store to move everything out of it. Rejects with POSTHORN_INVALID_OPTION for what cannot be moved. */
 export function loadMoveSource(url: string): Promise<OpenMoveSource> {
-  return load(moveSourceByScheme, url)
+  return loadFor('from', moveSourceByScheme, url)
 }
 
 /** What lets a store be used again that was moved. Rejects with POSTHORN_UNKNOWN_ENGINE. */
@@ -47,9 +47,16 @@ export function loadReopen(url: string): Promise<ReopenMoved> {
   return load(reopenByScheme, url)
 }
 
-/** What opens a store to move everything into it. Rejects with POSTHORN_UNKNOWN_ENGINE. */
+/** What opens a store to move everything into it. Rejects with POSTHORN_INVALID_OPTION for what cannot be moved into. */
 export function loadMoveTarget(url: string): Promise<OpenMoveTarget> {
-  return load(moveTargetByScheme, url)
+  return loadFor('to', moveTargetByScheme, url)
+}
+
+async function loadFor<Loaded>(option: string, byScheme: Loaders<Loaded>, url: string): Promise<Loaded> {
+  const scheme = schemeOf(url)
+  if (Object.hasOwn(byScheme, scheme.toLowerCase())) return load(byScheme, url)
+  const problem = `it is a URL with ${scheme}, and has to begin with ${Object.keys(byScheme).join(' or ')}`
+  throw new PosthornError('POSTHORN_INVALID_OPTION', { option, problem })
 }
 
 async function load<Loaded>(byScheme: Loaders<Loaded>, url: URL | string): Promise<Loaded> {

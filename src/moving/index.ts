@@ -13,7 +13,7 @@ export interface MoveOptions {
 
 /**
  * Moves a store to another engine. Nobody may use either of them. May be ended at any moment and called again. Rejects
- * with POSTHORN_UNKNOWN_ENGINE for what it cannot move, and with what `move` says.
+ * with POSTHORN_INVALID_OPTION for what it cannot move, and with what `move` says.
  */
 export async function moveStore({ from, to, clock, onProgress }: MoveOptions): Promise<MoveReport> {
   const [openSource, openTarget] = await Promise.all([loadMoveSource(from), loadMoveTarget(to)])

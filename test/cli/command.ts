@@ -13,14 +13,19 @@ export interface Ended {
   readonly log: string
 }
 
-export async function posthorn(
-  parameters: readonly string[],
-  options: { readonly environment?: Readonly<Record<string, string>>; readonly preload?: string } = {},
-): Promise<Ended> {
-  const { environment = {}, preload } = options
+interface PosthornOptions {
+  readonly environment?: Readonly<Record<string, string>>
+  readonly preload?: string
+  /** When somebody presses Ctrl-C. */
+  readonly interrupted?: Promise<unknown>
+}
+
+export async function posthorn(parameters: readonly string[], options: PosthornOptions = {}): Promise<Ended> {
+  const { environment = {}, preload, interrupted } = options
   const flags = ['--conditions=posthorn-source', ...(preload === undefined ? [] : ['--import', preload])]
   const env = { ...process.env, ...environment }
   const child = spawn(process.execPath, [...flags, MAIN, ...parameters], { env, stdio: ['ignore', 'pipe', 'pipe'] })
+  void interrupted?.then(() => child.kill('SIGINT'))
   const [output, log] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')])
   return { code: child.exitCode ?? undefined, output, log }
 }

@@ -1,6 +1,7 @@
 /** The command dies at any moment, and is run again. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
+import { connect } from 'posthorn'
 import { seededRandom, systemClock } from '../../src/environment/index.ts'
 import { reopenStore } from '../../src/moving/index.ts'
 import { numbersTo } from '../conformance/messages.ts'
@@ -90,6 +91,17 @@ describe('posthorn migrate, killed and run again', { skip: await whyNoPostgres()
       assert.deepEqual(await contentsOfDatabase(url), contentsOfFile(file))
       await reopenStore(`sqlite:${file}`, systemClock)
     }
+  })
+
+  test('and meanwhile nobody can begin to use the target', async (context) => {
+    const file = await filledFile(context)
+    const sends = await countSends(context, file)
+    const url = await emptyDatabase(context)
+    assert.equal((await dyingMigrate(file, url, Math.floor(sends * 0.6))).code, undefined)
+    await assert.rejects(connect(url), { code: 'POSTHORN_MOVE_UNFINISHED', message: new RegExp(file) })
+    const { code, log } = await migrate(file, url)
+    assert.equal(code, 0, log)
+    await (await connect(url)).close()
   })
 
   test('after the file was used again meanwhile', async (context) => {

@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
 import { PassThrough } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { describe, test } from 'node:test'
 import { WriteStream } from 'node:tty'
 import { run } from '../../src/cli/program.ts'
 import { systemClock } from '../../src/environment/index.ts'
+import { posthorn as runAlone } from './command.ts'
 
 interface Ended {
   readonly code: number
@@ -39,7 +42,9 @@ describe('the command posthorn', () => {
     for (const [parameters, problem] of [
       [['migrate'], /required option '--from <url>' not specified/],
       [['migrat'], /unknown command 'migrat'/],
-      [['migrate', '--from', 'sqlite:x', '--to', 'kafka://x'], /POSTHORN_UNKNOWN_ENGINE/],
+      [['migrate', '--from', 'sqlite:x', '--to', 'kafka://x'], /option to .* begin with postgres: or postgresql:/],
+      [['migrate', '--from', 'postgres://x/y', '--to', 'postgres://x/z'], /option from .* begin with sqlite:/],
+      [['reopen', 'x.db'], /URL with no scheme.* \[POSTHORN_UNKNOWN_ENGINE\]/],
       [['migrate', '--from', 'sqlite:x', '--to', 'postgres://x/y?schema=A-B'], /POSTHORN_INVALID_OPTION/],
       [[], /Usage: posthorn/],
     ] as const) {
@@ -67,6 +72,19 @@ describe('the command posthorn', () => {
     assert.ok((await posthorn(ELSEWHERE)).log.startsWith('error'))
     process.env = { TERM: 'xterm', NO_COLOR: '1' }
     assert.ok((await posthorn(ELSEWHERE, true)).log.startsWith('error'))
+  })
+
+  test('says when it is interrupted that it can be run again, and ends with 130', async (context) => {
+    const silent = createServer().listen(0, '127.0.0.1')
+    context.after(() => silent.close())
+    await once(silent, 'listening')
+    const { port } = silent.address() as AddressInfo
+    const interrupted = once(silent, 'connection')
+    context.after(async () => (await interrupted)[0].destroy())
+    const target = `postgres://me:secret@127.0.0.1:${port}/x`
+    const ended = await runAlone(['migrate', '--from', 'sqlite:x.db', '--to', target], { interrupted })
+    assert.deepEqual([ended.code, ended.output], [130, ''])
+    assert.match(ended.log, /^interrupted; run the same command again/)
   })
 
   test('says it as JSON to programs', async () => {

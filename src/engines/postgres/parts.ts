@@ -25,6 +25,7 @@ import { Delayed } from './log/delayed.ts'
 import { LogIndex } from './log/log-index.ts'
 import { Retention } from './log/retention.ts'
 import { Topics } from './log/topics.ts'
+import { refuseUnfinishedMove } from './moving/unfinished.ts'
 import { PostgresAdmin } from './operators/admin.ts'
 import { Chains } from './order/chains.ts'
 import { HandlerTransactions } from './outbox/handler-transactions.ts'
@@ -113,7 +114,12 @@ export class Parts implements Core {
       onGivenUp: (subscriptionIds) => {
         for (const id of subscriptionIds) this.wakeUps.subscription(id)
       },
-      onTrouble: (error) => logger.warn(`Dead sessions could not be looked for: ${error.message}`),
+      onTrouble: (error) => {
+        const { code } = error as { code?: string }
+        logger.warn(`Whether consumers have died could not be looked at, which is tried again: ${error.message}`, {
+          code,
+        })
+      },
     })
     this.#listener = this.hasNotices ? this.#newListener() : undefined
     this.wakeUps = new WakeUps(this.wakes, this.#listener, (id) => this.#check(id))
@@ -157,6 +163,7 @@ export class Parts implements Core {
     const database = new Database(address)
     try {
       await migrate(database)
+      await refuseUnfinishedMove(database)
       const parts = new Parts(database, options)
       await parts.#start()
       return parts

@@ -1,6 +1,6 @@
 /**
  * Looks for sessions that died, three times within the shortest lease, and gives them up. When it fails, it looks again a
- * little later.
+ * little later; that it failed is said once a minute.
  */
 import type { Clock } from '../../../environment/index.ts'
 import type { Queryable } from '../database/statement.ts'
@@ -13,6 +13,7 @@ import { Rounds } from './rounds.ts'
 /** One look in so many is for sources whose session is not stored at all. */
 const LOOKS_PER_ORPHANS = 3
 const CONFIRMATIONS = 3
+const WARNING_MS = 60_000
 const CONFIRMED_AFTER_SECONDS = 0.03
 
 export interface WatchOptions {
@@ -34,6 +35,7 @@ export class Watch {
   readonly #rounds: Rounds
   #orphans: ReadonlySet<string> = new Set()
   #looks = 0
+  #warnedAtMs = Number.NEGATIVE_INFINITY
 
   constructor(options: WatchOptions) {
     this.#options = options
@@ -57,15 +59,23 @@ export class Watch {
   }
 
   async #round(): Promise<number> {
-    const { leaseMs, onTrouble } = this.#options
+    const { leaseMs } = this.#options
     try {
       const shortestMs = await this.#look()
       if (this.#looks++ % LOOKS_PER_ORPHANS === 0) await this.#lookForOrphans()
       return Math.min(leaseMs, shortestMs) / RENEWALS_PER_LEASE
     } catch (error) {
-      onTrouble(error as Error)
+      this.#tell(error as Error)
       return leaseMs / RENEWALS_PER_LEASE
     }
+  }
+
+  #tell(error: Error): void {
+    const { clock, onTrouble } = this.#options
+    const nowMs = clock.elapsedMs()
+    if (nowMs < this.#warnedAtMs + WARNING_MS) return
+    this.#warnedAtMs = nowMs
+    onTrouble(error)
   }
 
   /** Returns the shortest lease. */

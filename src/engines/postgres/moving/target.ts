@@ -7,7 +7,8 @@
  * killed may still be about to commit. A run that ends anywhere leaves a claimed store; the next one keeps the batches
  * of each partition that are as they are in the source, and drops the others.
  *
- * Applications that connect to a claimed store find it empty. If one makes a topic, the move is refused from then on.
+ * Applications that connect to a claimed store are refused. If one that was connected before makes a topic, the move is
+ * refused from then on.
  */
 import { PosthornError } from '../../../errors.ts'
 import type {

@@ -12,6 +12,8 @@ export const moving = statements('moving', {
     SELECT store_id AS "storeId", store, topic_ids AS "topicIds", finished_at_ms AS "finishedAtMs", fingerprint, counts
       FROM @.moves`,
 
+  unfinished: `SELECT store AS moved FROM @.moves WHERE finished_at_ms IS NULL LIMIT 1`,
+
   keepMove: `
     INSERT INTO @.moves (store_id, store, topic_ids) VALUES ($1, $2, $3)
         ON CONFLICT (store_id) DO UPDATE SET store = excluded.store, topic_ids = excluded.topic_ids`,
