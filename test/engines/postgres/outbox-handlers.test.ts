@@ -118,6 +118,19 @@ describe('a transactional handler', { concurrency: 2, skip: await whyNoPostgres(
     assert.deepEqual(await open(lease), [0, 10])
   })
 
+  test('whose statements answer by callbacks is told what failed, and kept by none of them', async (context) => {
+    const { lease, transact, open } = await handling(context)
+    const failing = transact(lease, 0, (client) => new Promise((resolve) => client.query('SELECT 1 / 0', resolve)))
+    await assert.rejects(failing, { code: '22012' })
+    const refusal = new Error('it took too long')
+    const refusing = transact(lease, 0, async (client) => {
+      client.query('SELECT pg_sleep(600)', () => {})
+      throw refusal
+    })
+    await assert.rejects(refusing, (error) => error === refusal)
+    assert.deepEqual(await open(lease), [0, 10])
+  })
+
   test('has its connection for as long as it runs', async (context) => {
     const { stage, lease, transact } = await handling(context)
     let kept: pg.ClientBase | undefined

@@ -37,6 +37,18 @@ describe("in the user's transaction", { concurrency: 2, skip: await whyNoPostgre
     await eventually(async () => assert.deepEqual(await stage.logged(), ['done']))
   })
 
+  test('a publish right after a roll-back to a savepoint that is not awaited is stored', async (context) => {
+    const stage = await OutboxStage.make(context)
+    const user = await stage.user()
+    await user.query('BEGIN; SAVEPOINT one')
+    await assert.rejects(user.query('SELECT 1 / 0'), { code: '22012' })
+    const rollingBack = user.query('ROLLBACK TO SAVEPOINT one')
+    await stage.appendIn(user, ['stored'])
+    await rollingBack
+    await user.query('COMMIT')
+    await eventually(async () => assert.deepEqual(await stage.logged(), ['stored']))
+  })
+
   test('a publish that is not awaited is part of the transaction that is committed right after it', async (context) => {
     const stage = await OutboxStage.make(context)
     const user = await stage.user()

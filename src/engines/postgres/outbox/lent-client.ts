@@ -9,6 +9,7 @@
 import pg from 'pg'
 import { PosthornError } from '../../../errors.ts'
 
+type Callback = (error: Error | null | undefined, result: unknown) => void
 type Query = (this: unknown, ...values: unknown[]) => unknown
 
 const REFUSED: ReadonlySet<PropertyKey> = new Set(['connect', 'end', 'release', 'setTypeParser'])
@@ -72,21 +73,35 @@ export class Loan {
     }
     const { text = '' } = config as { text?: string }
     if (ENDS_TRANSACTION.test(text)) throw invalid(`the handler may not end its transaction by ${text.trim()}`)
-    const result = Reflect.apply(query, this.#client, [
-      { types: pg.types, query_timeout: ANSWER_MS_MAX, ...config },
-      ...rest,
-    ])
+    const settings = { types: pg.types, query_timeout: ANSWER_MS_MAX, ...config }
+    const callback = rest.at(-1)
+    if (typeof callback === 'function') rest[rest.length - 1] = this.#followed(callback as Callback)
+    const result = Reflect.apply(query, this.#client, [settings, ...rest])
     if (result instanceof Promise) this.#follow(result)
     return result
   }
 
   #follow(result: Promise<unknown>): void {
+    const answered = this.#begin()
+    result.then(() => answered(), answered)
+  }
+
+  /** What answers by a callback gives no promise. */
+  #followed(callback: Callback): Callback {
+    const answered = this.#begin()
+    return (error, result) => {
+      answered(error ?? undefined)
+      callback(error, result)
+    }
+  }
+
+  /** A statement is under way, until what is returned is called. */
+  #begin(): (failure?: unknown) => void {
     this.#underWay++
-    const answered = () => void this.#underWay--
-    result.then(answered, (error: unknown) => {
-      answered()
-      this.#firstFailure ??= error
-    })
+    return (failure) => {
+      this.#underWay--
+      this.#firstFailure ??= failure
+    }
   }
 
   #requireOpen(): void {

@@ -104,7 +104,8 @@ export class Outbox {
   async #append(transaction: object, connection: UserConnection, group: AppendGroup): Promise<AppendOutcome> {
     const messages = new DistinctMessages(group.messages)
     const status = connection.transactionStatus()
-    if (status === 'failed') throw invalidTransaction(FAILED_BEFORE)
+    // A roll-back to a savepoint may be on its way.
+    if (status === 'failed' && connection.isReady()) throw invalidTransaction(FAILED_BEFORE)
     const inside = status === 'open' && connection.isReady()
     const attempt: Attempt = { inside, mark: '', backlogChecked: false, marks: 0 }
     if (!connection.lent && !this.#known.has(transaction)) {
