@@ -547,7 +547,7 @@ export interface SubscriptionState extends SubscriptionRef {
   readonly lagMs: number
   /** Messages under lease now, whose settlement is not recorded yet. */
   readonly leased: number
-  /** Messages that wait for their next attempt. */
+  /** Messages that wait for their next attempt, or to be granted now that their turn has come. */
   readonly retrying: number
   /** Messages given back after a lost session or a release, that wait for another delivery. */
   readonly returned: number
