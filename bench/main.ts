@@ -79,7 +79,7 @@ async function main(): Promise<void> {
   const scale = scaleFor(values.tiny ? 'tiny' : values.quick ? 'quick' : 'full', engine)
   const workspace = new Workspace()
   // The children find the sources with their types stripped already, as the users of a built package do.
-  process.env.NODE_COMPILE_CACHE = join(workspace.folder, 'compiled')
+  process.env.NODE_COMPILE_CACHE ??= join(workspace.folder, 'compiled')
   const stores = await openStores(engine, workspace)
   let scenario = ''
   const bench = new Bench(engine, scale, stores, workspace, (what) => showProgress(`${scenario}: ${what}`))

@@ -37,6 +37,7 @@ const figureNames = [
   'live_ms_p99',
   'ordered_drain_per_s',
   'ordered_drain_2_processes_per_s',
+  'ordered_drain_100_keys_per_s',
   'ordered_drain_million_keys_per_s',
   'ordered_drain_million_keys_2_processes_per_s',
   'rate_limited_max_per_s',
