@@ -144,6 +144,28 @@ describe('buckets', () => {
     await closed
   })
 
+  test('nor does one that is at its limit with a few keys there, and leaves handlers free', async () => {
+    const clock = new VirtualClock(START_MS)
+    const { starts, handle } = recorder(clock)
+    const limit = rate(500, { by: ({ subject = '' }) => subject.slice(0, 5) })
+    const changes = { ordered: { onExhausted: 'dead-letter' } } as const
+    const { source, consumer } = await startLimited([limit], { handle }, changes, sharedBy(clock, limit))
+    const noisy = Array.from({ length: 11_000 }, (_, index) => `noisy-${index % 40}`)
+    source.offer(keyedGrant(0, noisy))
+    await settleDown()
+    const pulls = source.pulls.length
+    for (let step = 0; step < 50; step++) {
+      await clock.advance(20)
+      await settleDown()
+    }
+    assert.ok(source.pulls.length > pulls, 'the next messages were fetched')
+    source.offer(keyedGrant(11_000, ['quiet']))
+    await clock.advance(100)
+    await settleDown()
+    assert.ok(starts.some(({ tenant }) => tenant === 'quiet'))
+    await consumer.close()
+  })
+
   test('so do many that have a message each and no room for it', async () => {
     const clock = new VirtualClock(START_MS)
     const limit = rate(1, { perMs: 60_000, by: ({ subject = '' }) => subject.slice(0, 1) })

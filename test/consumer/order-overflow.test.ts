@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { pause } from '../../src/environment/index.ts'
+import { VirtualClock } from '../../src/testing/virtual-clock.ts'
 import { keyedGrant, offsets, settleDown } from './fake-source.ts'
-import { startRig } from './harness.ts'
+import { START_MS, startRig } from './harness.ts'
 import { finish, ordered, startHeld } from './ordered-rig.ts'
 
 describe('one slow key', () => {
@@ -114,6 +116,25 @@ describe('one slow key', () => {
       await finish(rig)
     }
   })
+})
+
+test('keys whose handlers are slow do not keep others from free ones, though most handlers have one', async () => {
+  const clock = new VirtualClock(START_MS)
+  const rig = await startRig({ handle: () => pause(clock, 50) }, { ...ordered, concurrency: 10 }, clock)
+  const { source, consumer } = rig
+  const names = Array.from({ length: 11_000 }, (_, number) => `key ${number % 6}`)
+  source.offer(keyedGrant(0, names))
+  await settleDown()
+  const pulls = source.pulls.length
+  for (let step = 0; step < 30; step++) {
+    await clock.advance(10)
+    await settleDown()
+  }
+  assert.ok(source.parks().size > 4_000, 'most of what waits was set aside')
+  assert.ok(source.pulls.length > pulls, 'the next messages were fetched')
+  const closed = consumer.close()
+  await clock.advance(50)
+  await closed
 })
 
 for (const [keys, concurrency] of [

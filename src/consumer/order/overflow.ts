@@ -6,8 +6,9 @@
  * States: idle; watching, with a timer, as long as the lanes are full: lanes are looked at every 100 ms. Many keys with
  * fast handlers fill the lanes as well, and none of them is slow, however long the store takes to record what has ended:
  * it would take longer still if it were given all of these messages back, a row each. So a lane is slow when one handler
- * has been at work in it since the time before; or, where there are so few keys that half of the handlers have none, when
- * it has more than ten seconds of work waiting, at the pace since then.
+ * has been at work in it since the time before; or when it has more than ten seconds of work waiting, at the pace since
+ * then, and it is a handler that it waits for, or a limit: or the store, where there are so few keys that half of the
+ * handlers have none.
  */
 import type { Clock, Timer } from '../../environment/index.ts'
 import type { KeyLanes } from './key-lanes.ts'
@@ -61,7 +62,7 @@ export class Overflow {
     const lanes = this.#lanes.lanes()
     const busy = lanes.filter(({ out }) => out !== undefined).length
     const areFew = busy * 2 <= this.#concurrency
-    return lanes.filter((lane) => lane.waiting > 1 && (isStuck(lane) || (areFew && isLong(lane))))
+    return lanes.filter((lane) => lane.waiting > 1 && (isStuck(lane) || (isLong(lane) && (areFew || isAtWork(lane)))))
   }
 
   #spill(lanes: readonly Lane[]): void {
@@ -75,8 +76,13 @@ export class Overflow {
   }
 }
 
-function isStuck({ out, handedOut, seenHandedOut }: Lane): boolean {
-  return out?.outcome === 'open' && handedOut === seenHandedOut
+function isStuck(lane: Lane): boolean {
+  return isAtWork(lane) && lane.handedOut === lane.seenHandedOut
+}
+
+/** What is out of it has not ended. */
+function isAtWork({ out }: Lane): boolean {
+  return out?.outcome === 'open'
 }
 
 function isLong({ waiting, handedOut, seenHandedOut }: Lane): boolean {
