@@ -1,4 +1,4 @@
-/** What is left of a transaction whose BEGIN or COMMIT was cancelled, as an administrator may do at any moment. */
+/** What is left of a transaction that fails: whose BEGIN or COMMIT was cancelled, as an administrator may do at any moment. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import pg from 'pg'
@@ -8,6 +8,7 @@ import { newStore, openDatabase, query } from './space.ts'
 
 const look: Statement = { name: 'test_look', text: 'SELECT FROM @.notes' }
 const note: Statement = { name: 'test_note', text: 'INSERT INTO @.notes VALUES (1)' }
+const conflict: Statement = { name: 'test_conflict', text: `DO $$ BEGIN RAISE SQLSTATE '40001'; END $$` }
 
 /** The server refuses the next statement that begins so, and carries out nothing of it. */
 function refuseNext(context: TestContext, start: string): void {
@@ -44,6 +45,18 @@ describe('a transaction on Postgres', { skip: await whyNoPostgres() }, () => {
     await assert.rejects(noting, { code: 'POSTHORN_STORAGE_FAILED', retryable: true })
     assert.equal((await database.rows(look)).length, 0)
     await database.transaction((rows) => rows.run(note))
+    assert.equal((await database.rows(look)).length, 1)
+  })
+
+  test('is tried again for what failed first, though statements that were sent behind it fail, too', async (context) => {
+    const database = await openNotes(context)
+    let tries = 0
+    await database.transaction(async (rows) => {
+      const first = tries++ === 0 ? rows.run(conflict) : undefined
+      rows.send(note)
+      await first
+    })
+    assert.equal(tries, 2)
     assert.equal((await database.rows(look)).length, 1)
   })
 })

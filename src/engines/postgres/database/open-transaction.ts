@@ -2,6 +2,9 @@ import { PosthornError } from '../../../errors.ts'
 import { isConnectionFailure } from './failure.ts'
 import type { Queryable, Statement, Transaction } from './statement.ts'
 
+/** The server refuses a statement because one before it has failed. */
+const FAILED_BEFORE = '25P02'
+
 /** The statements of a transaction, some of which nobody waits for. */
 export class OpenTransaction implements Transaction {
   readonly #rows: Queryable
@@ -31,8 +34,13 @@ export class OpenTransaction implements Transaction {
     // With the connection the answer to the COMMIT was lost, and whether it was carried out.
     if (error instanceof PosthornError && error.code === 'POSTHORN_OUTCOME_UNKNOWN') return error
     for (const outcome of await Promise.allSettled(this.#sent)) {
-      if (outcome.status === 'rejected' && !isConnectionFailure(outcome.reason)) return outcome.reason
+      if (outcome.status === 'rejected' && isReason(outcome.reason)) return outcome.reason
     }
     return error
   }
+}
+
+/** What comes of the failure of others says nothing. */
+function isReason(failure: unknown): boolean {
+  return !isConnectionFailure(failure) && (failure as { code?: string }).code !== FAILED_BEFORE
 }
