@@ -136,7 +136,8 @@ export class Turns {
     const ids = [...new Set(subscriptionIds)].toSorted((one, other) => one - other)
     // Sent together: the second is carried out, and looks, when the first has its locks.
     const [locked, found] = await Promise.all([rows.rows<SubscriptionRow>(sql.turns.lock, ids), this.#load(rows, ids)])
-    const loaded = this.#isOtherServer(found) ? await this.#load(rows, ids) : found
+    const isToBeReadAgain = this.#isOtherServer(found) || found.some((row) => this.#isForgotten(row))
+    const loaded = isToBeReadAgain ? await this.#load(rows, ids) : found
     const states = new Map(loaded.map((row) => [row.subscriptionId, row]))
     const nowMs = this.#clock.now()
     const afterwards = (effect: () => void) => void effects.push(effect)
@@ -165,6 +166,11 @@ export class Turns {
     this.#known.clear()
     this.#onOtherServer()
     return true
+  }
+
+  /** As it was known, but another transaction has found the server to be another one since that was asked for. */
+  #isForgotten({ subscriptionId, state }: Loaded): boolean {
+    return state === null && !this.#known.has(subscriptionId)
   }
 
   /** Stores what has changed. To be given to `remember` once the transaction is committed. */
