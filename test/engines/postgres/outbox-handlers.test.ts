@@ -193,6 +193,26 @@ describe('a transactional handler', { concurrency: 2, skip: await whyNoPostgres(
     await stage.turns.run(key, async () => undefined)
   })
 
+  test('has its deferred constraints checked under what it has set, and those of its temporary tables', async (context) => {
+    const { stage, lease, transact, names } = await handling(context)
+    const user = await stage.user()
+    await user.query(`
+      CREATE FUNCTION tell_tenant() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN
+        IF current_setting('test.tenant', true) IS DISTINCT FROM 'one' THEN RAISE 'no tenant'; END IF;
+        RETURN NULL;
+      END $$;
+      CREATE CONSTRAINT TRIGGER tenants AFTER INSERT ON users DEFERRABLE INITIALLY DEFERRED
+         FOR EACH ROW EXECUTE FUNCTION tell_tenant()`)
+    const set: Work = (client) => client.query(`SET LOCAL test.tenant = 'one'; INSERT INTO users VALUES ('ada')`)
+    assert.equal(await transact(lease, 0, set), 'committed')
+    assert.deepEqual(await names(), ['ada'])
+    const temporary = `
+      CREATE TEMP TABLE steps (step int PRIMARY KEY, next int REFERENCES steps DEFERRABLE INITIALLY DEFERRED);
+      INSERT INTO steps VALUES (1, 2), (2, 1)`
+    assert.equal(await transact(lease, 1, (client) => client.query(temporary)), 'committed')
+  })
+
   test('leaves nothing on its connection that is in the way of others', async (context) => {
     const { stage, lease, transact, open } = await handling(context, '&connections=2')
     const user = await stage.user()

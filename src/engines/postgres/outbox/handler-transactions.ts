@@ -146,10 +146,10 @@ export class HandlerTransactions {
   ): Promise<Settled | undefined> {
     const { turns, settling } = this.#parts
     const asked = rows.rows<{ inside: boolean }>(outbox.inside)
-    // Not before the question: the answer is in a setting.
-    this.#parts.database.takeBack(client)
     // Not at the commit: it may wait for what others have locked, and all would wait for the subscription meanwhile.
     const checked = rows.run(outbox.checkDeferred)
+    // Not before these: the answer is in a setting, and constraints may be checked by triggers that read others.
+    this.#parts.database.takeBack(client)
     const [inside, , opened] = await Promise.all([asked, checked, turns.open(rows, [key.subscriptionId], effects)])
     if (!inside[0]!.inside) throw ended()
     const turn = opened.get(key.subscriptionId)
