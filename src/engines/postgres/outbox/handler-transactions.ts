@@ -126,6 +126,8 @@ export class HandlerTransactions {
     signal.addEventListener('abort', abort, { once: true })
     try {
       await Promise.race([work(loan.client), aborted])
+      // It is known before the state is that it has left the transaction in.
+      if (loan.firstFailure !== undefined) await client.query('SELECT').catch(() => {})
       // The handler has caught it, but nothing can be committed any more.
       return client.getTransactionStatus() === 'E' ? { error: loan.firstFailure ?? ended() } : undefined
     } catch (error) {
