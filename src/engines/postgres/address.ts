@@ -21,6 +21,8 @@ const NAME = /^(?!pg_)[a-z_][a-z0-9_]{0,62}$/
 const OURS = ['schema', 'connections', 'pooling'] as const
 /** What is worth being told of, when somebody has mistyped it: without it everything works, but in the wrong way. */
 const MISTYPED = [...OURS, 'sslmode', 'sslrootcert', 'sslcert', 'sslkey']
+/** Like one of these, and yet something else. */
+const UNMISTAKEN = ['sslcrl']
 const MISTAKES_MAX = 2
 
 /**
@@ -68,7 +70,8 @@ function refuseMistyped(names: readonly string[]): void {
     if (names.indexOf(name) !== names.lastIndexOf(name)) throw invalid('url', `it has the parameter ${name} twice`)
   }
   for (const name of names) {
-    const meant = MISTYPED.includes(name) ? undefined : MISTYPED.find((known) => isNear(name.toLowerCase(), known))
+    if (MISTYPED.includes(name) || UNMISTAKEN.includes(name)) continue
+    const meant = MISTYPED.find((known) => isNear(name.toLowerCase(), known))
     if (meant !== undefined) throw invalid('url', `it has the parameter ${name}; did you mean ${meant}?`)
   }
 }

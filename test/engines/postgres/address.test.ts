@@ -37,7 +37,7 @@ describe('the address of a Postgres store', () => {
   }
 
   test('may have whatever else other libraries understand', () => {
-    const others = '?channel_binding=require&pgbouncer=true&options=-cjit%3Doff&application_name=shop&ssl=true'
+    const others = '?channel_binding=require&pgbouncer=true&options=-cjit%3Doff&application_name=shop&ssl=true&sslcrl=x'
     assert.equal(parsePostgresAddress(SERVER + others).connectionString, SERVER + others)
   })
 

@@ -51,7 +51,9 @@ function lifted(settings: Readonly<Record<string, string>>): string {
 /** Undoes what somebody has set on a connection of ours. What was set for the transaction alone goes, too. */
 const RESET = 'RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL'
 /** Drops what would be there still when somebody else is given the connection: it may be in his way, or he in its. */
-const LEFT_BEHIND = 'CLOSE ALL; DISCARD TEMP; UNLISTEN *; SELECT pg_advisory_unlock_all()'
+const LEFT_BEHIND = 'CLOSE ALL; DISCARD TEMP; UNLISTEN *'
+/** Of the session: behind a pooler they may be anybody's. */
+const UNLOCK = 'SELECT pg_advisory_unlock_all()'
 
 const SETTINGS_ONCE = Object.entries({ ...RELIED_ON, ...PATIENCE })
   .map(([name, value]) => `SET LOCAL ${name} = '${value}'`)
@@ -63,15 +65,14 @@ const BEGIN = 'BEGIN ISOLATION LEVEL READ COMMITTED'
 export const sessionPhrases = {
   begin: BEGIN,
   /** A handler may have locked what is not part of its transaction. */
-  rollback: 'ROLLBACK; SELECT pg_advisory_unlock_all()',
+  rollback: `ROLLBACK; ${UNLOCK}`,
   /** From here on, statements are the user's. */
   lend: USER_PLANNING,
   /** From here on, they are the engine's again. */
-  takeBack: `${RESET}; ${LEFT_BEHIND}; ${ENGINE_PLANNING}`,
+  takeBack: `${RESET}; ${LEFT_BEHIND}; ${UNLOCK}; ${ENGINE_PLANNING}`,
 }
 export const pooledPhrases: typeof sessionPhrases = {
   begin: `${BEGIN}; ${SETTINGS_ONCE}`,
-  /** Such locks may be anybody's. */
   rollback: 'ROLLBACK',
   lend: lifted({ ...RELIED_ON, ...PATIENCE }),
   takeBack: `${RESET}; ${LEFT_BEHIND}; ${SETTINGS_ONCE}`,
