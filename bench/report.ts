@@ -13,10 +13,9 @@ const ceilingOf: Readonly<Record<string, string>> = {
   fanout12_deliveries_per_s: 'ceiling_read_per_s',
   ordered_drain_per_s: 'drain_per_s',
   ordered_drain_2_processes_per_s: 'drain_per_s',
+  ordered_drain_100_keys_per_s: 'drain_per_s',
   ordered_drain_million_keys_per_s: 'drain_per_s',
   ordered_drain_million_keys_2_processes_per_s: 'drain_per_s',
-  drain_held_transaction_per_s: 'drain_per_s',
-  fanout12_held_transaction_per_s: 'fanout12_deliveries_per_s',
   live_ms_p50: 'fdatasync_ms_p50',
   live_ms_p99: 'fdatasync_ms_p99',
 }

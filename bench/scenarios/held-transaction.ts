@@ -1,42 +1,55 @@
 import type { Bench, Scenario, Site } from '../bench.ts'
-import { type Figures, summarise } from '../statistics.ts'
+import { type Figures, median } from '../statistics.ts'
 import { openConsumer, prepare } from './drain.ts'
 import { deliverWhilePublishing, openBoth, SUBSCRIPTIONS } from './live.ts'
 
 /**
  * What becomes of draining and of fan-out while another session of the server holds a transaction open, under which a
- * million messages were delivered to the same subscriptions before: nothing that was deleted since can be cleaned up.
+ * million messages were delivered to the same subscriptions before: nothing that was deleted since can be cleaned up. The
+ * ratios are to the same without the transaction, history and all.
  */
 export const heldTransaction: Scenario = {
   name: 'held-transaction',
   async measure(bench) {
     if (bench.engine !== 'postgres') return {}
-    const drains = await underHeldTransaction(bench, ['drain'], async (site) => ({
-      drain_held_transaction_per_s: await drainOnce(bench, site),
-    }))
-    const fanOuts = await underHeldTransaction(bench, SUBSCRIPTIONS, async (site) => ({
-      fanout12_held_transaction_per_s: await deliver(site, SUBSCRIPTIONS, bench.scale.fanOutMessages),
-    }))
+    const drains = await compare(bench, 'drain', ['drain'], (site) => drainOnce(bench, site))
+    const fanOuts = await compare(bench, 'fanout12', SUBSCRIPTIONS, (site) =>
+      deliver(site, SUBSCRIPTIONS, bench.scale.fanOutMessages),
+    )
     return { ...drains, ...fanOuts }
   },
 }
 
-function underHeldTransaction(
+type Measure = (site: Site) => Promise<number>
+
+async function compare(
+  bench: Bench,
+  name: string,
+  subscriptions: readonly string[],
+  measure: Measure,
+): Promise<Figures> {
+  const free = await afterChurn(bench, subscriptions, measure, false)
+  const held = await afterChurn(bench, subscriptions, measure, true)
+  return { [`${name}_held_transaction_per_s`]: held, [`${name}_held_transaction_ratio`]: held / free }
+}
+
+function afterChurn(
   bench: Bench,
   subscriptions: readonly string[],
-  measure: (site: Site) => Promise<Figures>,
-): Promise<Figures> {
+  measure: Measure,
+  isHeld: boolean,
+): Promise<number> {
   return bench.atSite(async (site) => {
     // The tables are made, and the subscriptions, before the transaction begins.
     await deliver(site, subscriptions, 1)
-    const holder = site.processes.actor('holder')
-    await holder.hold({ url: site.url })
+    const holder = isHeld ? site.processes.actor('holder') : undefined
+    await holder?.hold({ url: site.url })
     const messages = Math.ceil(bench.scale.churnMessages / subscriptions.length)
     bench.progress(`delivering ${messages} messages to each subscription beforehand`)
     await deliver(site, subscriptions, messages)
-    const runs = await bench.times(() => measure(site))
-    await holder.release()
-    return summarise(runs)
+    const runs = await bench.times(async () => ({ perSecond: await measure(site) }))
+    await holder?.release()
+    return median(runs.map(({ perSecond }) => perSecond!))
   })
 }
 

@@ -56,6 +56,7 @@ const figuresOf: Readonly<Record<string, readonly string[]>> = {
   memory: figureNames,
   postgres: [
     ...[...figureNames, 'transactional_per_s', 'drain_held_transaction_per_s', 'fanout12_held_transaction_per_s'],
+    ...['drain_held_transaction_ratio', 'fanout12_held_transaction_ratio'],
     ...['outbox_per_s', 'outbox_to_handler_ms_p50', 'outbox_to_handler_ms_p99', 'storage_messages'],
     ...['storage_published_mb', 'storage_first_half_tables_mb', 'storage_second_half_tables_mb'],
     ...['storage_first_half_indexes_mb', 'storage_second_half_indexes_mb'],
