@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { guardedLogger, linkSignals, systemClock } from '../../src/environment/index.ts'
+import { guardedLogger, linkSignals, OnceAMinute, systemClock } from '../../src/environment/index.ts'
+import { VirtualClock } from '../../src/testing/virtual-clock.ts'
 
 const timersThatHoldTheProcess = () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length
 
@@ -54,4 +55,14 @@ test('linked signals abort with the first of them, for its reason, until they ar
   assert.equal(linked.signal.reason, 'the reason')
   assert.equal(unlinked.signal.aborted, false)
   assert.equal(linkSignals(new AbortController().signal, one.signal).signal.reason, 'another one')
+})
+
+test('what is said once a minute is said again after a minute', async () => {
+  const clock = new VirtualClock()
+  const warning = new OnceAMinute(clock)
+  assert.deepEqual([warning.isDue(), warning.isDue()], [true, false])
+  await clock.advance(59_999)
+  assert.equal(warning.isDue(), false)
+  await clock.advance(1)
+  assert.deepEqual([warning.isDue(), warning.isDue()], [true, false])
 })

@@ -12,6 +12,7 @@
  * it is, too, when it has waited for one as long as its handler may take, because others had all that the store has.
  */
 import type { Source } from '../../engine.ts'
+import { OnceAMinute } from '../../environment/index.ts'
 import { PosthornError } from '../../errors.ts'
 import { invalidOption } from '../../message/options.ts'
 import type { Item } from '../fetching/supply.ts'
@@ -23,7 +24,6 @@ import type { WorkTools } from './work-tools.ts'
 
 /** How long a message waits when the store would not begin a transaction for it. */
 const LOCKED_OUT_MS = 1_000
-const WARNING_MS = 60_000
 
 export type Transactions = Pick<Source, 'transact'>
 
@@ -41,7 +41,7 @@ class TransactionalDelivery extends Delivery {
 
 export class TransactionalWork extends SingleWork {
   readonly #tools: WorkTools
-  #warnedAtMs = Number.NEGATIVE_INFINITY
+  readonly #warning: OnceAMinute
 
   constructor(tools: WorkTools, handler: SingleHandler, transactions: Transactions) {
     super(tools, {
@@ -57,6 +57,7 @@ export class TransactionalWork extends SingleWork {
       },
     })
     this.#tools = tools
+    this.#warning = new OnceAMinute(tools.environment.clock)
   }
 
   override succeeded(delivery: TransactionalDelivery): void {
@@ -99,12 +100,10 @@ export class TransactionalWork extends SingleWork {
 
   // It may be so of each message.
   #warnOfWaiting({ topic, subscription }: TransactionalDelivery, timeoutMs: number): void {
-    const { clock, logger } = this.#tools.environment
-    if (clock.elapsedMs() < this.#warnedAtMs + WARNING_MS) return
-    this.#warnedAtMs = clock.elapsedMs()
+    if (!this.#warning.isDue()) return
     const text =
       'Messages waited for a transaction for as long as their handlers may take, and are tried again, uncounted.'
-    logger.warn(text, { topic, subscription, timeoutMs })
+    this.#tools.environment.logger.warn(text, { topic, subscription, timeoutMs })
   }
 
   #giveUp({ ledger, index, topic, subscription, partition, offset }: TransactionalDelivery): void {

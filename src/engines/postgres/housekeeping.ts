@@ -1,4 +1,4 @@
-import type { Clock, Logger, Timer } from '../../environment/index.ts'
+import { type Clock, type Logger, OnceAMinute, type Timer } from '../../environment/index.ts'
 
 /** Something that has to be done now and then, whoever does it. */
 export interface Chore {
@@ -12,8 +12,6 @@ interface Planned {
   nextAtMs: number
 }
 
-const WARNING_MS = 60_000
-
 /**
  * Does chores one after the other, each as often as it says, whatever the wall clock is set to. One that fails is done
  * again when its time comes; that it failed is said once a minute. `catchUp` does all that are due now.
@@ -25,11 +23,12 @@ export class Housekeeping {
   #timer: Timer | undefined
   #round: Promise<void> | undefined
   #stopped = false
-  #warnedAtMs = Number.NEGATIVE_INFINITY
+  readonly #warning: OnceAMinute
 
   constructor(clock: Clock, logger: Logger, chores: readonly Chore[]) {
     this.#clock = clock
     this.#logger = logger
+    this.#warning = new OnceAMinute(clock)
     this.#planned = chores.map((chore) => ({ chore, nextAtMs: clock.elapsedMs() + chore.everyMs }))
   }
 
@@ -64,9 +63,7 @@ export class Housekeeping {
   }
 
   #warn(name: string, error: Error): void {
-    const nowMs = this.#clock.elapsedMs()
-    if (this.#stopped || nowMs < this.#warnedAtMs + WARNING_MS) return
-    this.#warnedAtMs = nowMs
+    if (this.#stopped || !this.#warning.isDue()) return
     const { code } = error as { code?: string }
     this.#logger.warn(`${name} failed and is tried again: ${error.message}`, { code })
   }

@@ -12,7 +12,7 @@
  * operator can mend; and for a database in memory, which is gone with its thread.
  */
 import type { EngineOptions } from '../../engine.ts'
-import type { Clock, Logger, Timer } from '../../environment/index.ts'
+import { type Clock, type Logger, OnceAMinute, type Timer } from '../../environment/index.ts'
 import { PosthornError } from '../../errors.ts'
 import { IN_MEMORY, type SqliteAddress } from './address.ts'
 import { Listeners, type SourceListener } from './listeners.ts'
@@ -27,7 +27,6 @@ import { WriterThread } from './writer-thread.ts'
 type Without<Union, Name extends string> = Union extends unknown ? Omit<Union, Name> : never
 type CallCommand = Without<Extract<Command, { call: number }>, 'call' | 'nowMs'>
 
-const WARNING_MS = 60_000
 const REOPEN_MS_FIRST = 100
 const REOPEN_MS_MAX = 5_000
 
@@ -43,7 +42,7 @@ export class Host {
   /** Of the file that was opened first: a later thread takes no other. */
   #identity: string | undefined
   #failedSync = false
-  #warnedAtMs = Number.NEGATIVE_INFINITY
+  readonly #warning: OnceAMinute
   #beat: Timer | undefined
   #alarm: Timer | undefined
   #reopening: Timer | undefined
@@ -54,6 +53,7 @@ export class Host {
   private constructor(address: SqliteAddress, { environment, leaseMs }: EngineOptions) {
     this.file = address.file
     this.#clock = environment.clock
+    this.#warning = new OnceAMinute(environment.clock)
     this.#logger = environment.logger
     this.#data = { address, leaseMs, liveness: this.#liveness.buffer }
   }
@@ -176,9 +176,7 @@ export class Host {
 
   // It is tried ten times a second: said once a minute.
   #warn(trouble: WireError): void {
-    const nowMs = this.#clock.now()
-    if (nowMs < this.#warnedAtMs + WARNING_MS) return
-    this.#warnedAtMs = nowMs
+    if (!this.#warning.isDue()) return
     const { message, code } = fromWire(trouble)
     this.#logger.warn(`Work in the background failed and is tried again: ${message}`, { code })
   }

@@ -10,7 +10,7 @@
  * fail, the event loop does it.
  */
 import { hostname } from 'node:os'
-import type { Clock, Logger, Timer } from '../../../environment/index.ts'
+import { type Clock, type Logger, OnceAMinute, type Timer } from '../../../environment/index.ts'
 import type { Database } from '../database/database.ts'
 import type { Queryable } from '../database/statement.ts'
 import * as sql from '../sql/sessions.ts'
@@ -29,8 +29,6 @@ export interface SessionOptions {
   onLost(lost: { readonly sessionId: string; readonly reason: string }): void
 }
 
-const WARNING_MS = 60_000
-
 export class Session implements RenewalListener {
   readonly #options: SessionOptions
   readonly #life: Life
@@ -40,11 +38,12 @@ export class Session implements RenewalListener {
   #replacing: Promise<void> | undefined
   #beat: Timer | undefined
   #isEnded = false
-  #warnedAtMs = Number.NEGATIVE_INFINITY
+  readonly #warning: OnceAMinute
 
   constructor(options: SessionOptions) {
     this.#options = options
     this.#life = new Life(options.clock)
+    this.#warning = new OnceAMinute(options.clock)
   }
 
   /** Empty before the start. */
@@ -117,12 +116,9 @@ export class Session implements RenewalListener {
 
   // It is tried several times a lease: said once a minute.
   onTrouble(error: Error): void {
-    const { clock, logger } = this.#options
-    const nowMs = clock.elapsedMs()
-    if (this.#isEnded || nowMs < this.#warnedAtMs + WARNING_MS) return
-    this.#warnedAtMs = nowMs
+    if (this.#isEnded || !this.#warning.isDue()) return
     const { code } = error as { code?: string }
-    logger.warn(`The session could not be renewed, which is tried again: ${error.message}`, { code })
+    this.#options.logger.warn(`The session could not be renewed, which is tried again: ${error.message}`, { code })
   }
 
   async #start(): Promise<void> {

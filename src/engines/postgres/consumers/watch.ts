@@ -2,7 +2,7 @@
  * Looks for sessions that died, three times within the shortest lease, and gives them up. When it fails, it looks again a
  * little later; that it failed is said once a minute.
  */
-import type { Clock } from '../../../environment/index.ts'
+import { type Clock, OnceAMinute } from '../../../environment/index.ts'
 import type { Queryable } from '../database/statement.ts'
 import * as sql from '../sql/sessions.ts'
 import type { Losses } from './losses.ts'
@@ -13,7 +13,6 @@ import { Rounds } from './rounds.ts'
 /** One look in so many is for sources whose session is not stored at all. */
 const LOOKS_PER_ORPHANS = 3
 const CONFIRMATIONS = 3
-const WARNING_MS = 60_000
 const CONFIRMED_AFTER_SECONDS = 0.03
 
 export interface WatchOptions {
@@ -33,13 +32,14 @@ export class Watch {
   readonly #options: WatchOptions
   readonly #observer: Observer
   readonly #rounds: Rounds
+  readonly #warning: OnceAMinute
   #orphans: ReadonlySet<string> = new Set()
   #looks = 0
-  #warnedAtMs = Number.NEGATIVE_INFINITY
 
   constructor(options: WatchOptions) {
     this.#options = options
     this.#observer = new Observer(options.clock.real)
+    this.#warning = new OnceAMinute(options.clock)
     this.#rounds = new Rounds(options.clock, () => this.#round())
   }
 
@@ -59,23 +59,15 @@ export class Watch {
   }
 
   async #round(): Promise<number> {
-    const { leaseMs } = this.#options
+    const { leaseMs, onTrouble } = this.#options
     try {
       const shortestMs = await this.#look()
       if (this.#looks++ % LOOKS_PER_ORPHANS === 0) await this.#lookForOrphans()
       return Math.min(leaseMs, shortestMs) / RENEWALS_PER_LEASE
     } catch (error) {
-      this.#tell(error as Error)
+      if (this.#warning.isDue()) onTrouble(error as Error)
       return leaseMs / RENEWALS_PER_LEASE
     }
-  }
-
-  #tell(error: Error): void {
-    const { clock, onTrouble } = this.#options
-    const nowMs = clock.elapsedMs()
-    if (nowMs < this.#warnedAtMs + WARNING_MS) return
-    this.#warnedAtMs = nowMs
-    onTrouble(error)
   }
 
   /** Returns the shortest lease. */

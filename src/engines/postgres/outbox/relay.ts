@@ -9,7 +9,7 @@
  * committed stays in the outbox until a round has committed it to the log.
  */
 import type { AppendGroup, AppendOutcome } from '../../../engine.ts'
-import type { Clock, Logger, Timer } from '../../../environment/index.ts'
+import { type Clock, type Logger, OnceAMinute, type Timer } from '../../../environment/index.ts'
 import { PosthornError } from '../../../errors.ts'
 import type { Database } from '../database/database.ts'
 import type { Transaction } from '../database/statement.ts'
@@ -48,7 +48,6 @@ const EXPECT_MS_MAX = 256
 const REST_SHARE_MAX = 10
 /** Looks for what was missed, which no reckoning with transactions explains: a restored dump, a replica. */
 const LOOK_EVERY_MS = 600_000
-const WARNING_MS = 60_000
 const NOTHING_LEFT: RoundOutcome = { busy: false, more: false, leading: false, groups: 0 }
 
 export class Relay {
@@ -69,11 +68,12 @@ export class Relay {
   #looking: Promise<void> | undefined
   /** Something was missed, so that the next round is to look at everything. */
   #fully = false
-  #warnedAtMs = Number.NEGATIVE_INFINITY
+  readonly #warning: OnceAMinute
   #stopped = false
 
   constructor(parts: RelayParts) {
     this.#parts = parts
+    this.#warning = new OnceAMinute(parts.clock)
   }
 
   start(): void {
@@ -204,9 +204,7 @@ export class Relay {
   }
 
   #warn(error: Error): void {
-    const nowMs = this.#parts.clock.now()
-    if (this.#stopped || nowMs < this.#warnedAtMs + WARNING_MS) return
-    this.#warnedAtMs = nowMs
+    if (this.#stopped || !this.#warning.isDue()) return
     const fields = error instanceof PosthornError ? { code: error.code } : {}
     this.#parts.logger.warn(`The outbox could not be relayed, which is tried again: ${error.message}`, fields)
   }
