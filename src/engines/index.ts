@@ -39,7 +39,7 @@ export function loadEngine(url: URL | string): Promise<ConnectEngine> {
 
 /** What opens a store to move everything out of it. Rejects with POSTHORN_INVALID_OPTION for what cannot be moved. */
 export function loadMoveSource(url: string): Promise<OpenMoveSource> {
-  return loadFor('from', moveSourceByScheme, url)
+  return load(moveSourceByScheme, url, notMovable('from'))
 }
 
 /** What lets a store be used again that was moved. Rejects with POSTHORN_UNKNOWN_ENGINE. */
@@ -49,22 +49,25 @@ export function loadReopen(url: string): Promise<ReopenMoved> {
 
 /** What opens a store to move everything into it. Rejects with POSTHORN_INVALID_OPTION for what cannot be moved into. */
 export function loadMoveTarget(url: string): Promise<OpenMoveTarget> {
-  return loadFor('to', moveTargetByScheme, url)
+  return load(moveTargetByScheme, url, notMovable('to'))
 }
 
-async function loadFor<Loaded>(option: string, byScheme: Loaders<Loaded>, url: string): Promise<Loaded> {
-  const scheme = schemeOf(url)
-  if (Object.hasOwn(byScheme, scheme.toLowerCase())) return load(byScheme, url)
-  const problem = `it is a URL with ${scheme}, and has to begin with ${Object.keys(byScheme).join(' or ')}`
-  throw new PosthornError('POSTHORN_INVALID_OPTION', { option, problem })
-}
-
-async function load<Loaded>(byScheme: Loaders<Loaded>, url: URL | string): Promise<Loaded> {
+async function load<Loaded>(byScheme: Loaders<Loaded>, url: URL | string, refusal = unknownEngine): Promise<Loaded> {
   const text = String(url)
   const scheme = text.slice(0, text.indexOf(':') + 1).toLowerCase()
   if (Object.hasOwn(byScheme, scheme)) return await byScheme[scheme]!().catch(explainMissing)
-  const known = Object.keys(byScheme).join(', ')
-  throw new PosthornError('POSTHORN_UNKNOWN_ENGINE', { scheme: schemeOf(text), known })
+  throw refusal(schemeOf(text), Object.keys(byScheme))
+}
+
+function unknownEngine(scheme: string, known: readonly string[]): PosthornError {
+  return new PosthornError('POSTHORN_UNKNOWN_ENGINE', { scheme, known: known.join(', ') })
+}
+
+function notMovable(option: string): typeof unknownEngine {
+  return (scheme, known) => {
+    const problem = `it is a URL with ${scheme}, and has to begin with ${known.join(' or ')}`
+    return new PosthornError('POSTHORN_INVALID_OPTION', { option, problem })
+  }
 }
 
 // The error ends in logs, and the URL of a server carries its password, wherever it is in one that is mistyped.
