@@ -3,6 +3,7 @@ import { describe, test } from 'node:test'
 import { batchChecksum } from '../../../src/engines/checksum.ts'
 import type { Queryable } from '../../../src/engines/postgres/database/statement.ts'
 import { BatchReader } from '../../../src/engines/postgres/log/batches.ts'
+import { DecodedBatches } from '../../../src/engines/postgres/log/decoded-batches.ts'
 import { LogIndex } from '../../../src/engines/postgres/log/log-index.ts'
 import { whyNoPostgres } from '../../servers/shared-postgres.ts'
 import { dataOf, type LogWorld, openWorld, SHARED } from './log-world.ts'
@@ -57,7 +58,7 @@ describe('reading batches in Postgres', { skip: await whyNoPostgres(), concurren
   test('what is kept is there even if what has to be fetched with it pushes it out', async (context) => {
     const world = await openWorld(context)
     const topicId = await storeBatches(world, [2, 2, 2])
-    const reader = new BatchReader(1)
+    const reader = new BatchReader(new DecodedBatches(1))
     const ranges = [0, 2, 4].map((from) => ({ topicId, partition: 0, from, to: from + 2 }))
     await reader.read(world.database, ranges.slice(0, 1))
     const { messages } = await reader.read(world.database, ranges)

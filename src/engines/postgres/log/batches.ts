@@ -5,7 +5,7 @@ import { batchChecksum } from '../../checksum.ts'
 import type { Queryable } from '../database/statement.ts'
 import * as sql from '../sql/log.ts'
 import { topics } from '../sql/topics.ts'
-import { type DecodedBatch, DecodedBatches, KEPT_BYTES_MAX } from './decoded-batches.ts'
+import { type DecodedBatch, DecodedBatches } from './decoded-batches.ts'
 
 /** The messages `[from, to)` of a partition. */
 export interface MessageRange {
@@ -49,12 +49,10 @@ export type WrittenBatch = Omit<BatchRow, 'checksum'>
  * kept, so that most reads ask the server for nothing.
  */
 export class BatchReader {
-  readonly #keptBytesMax: number
-  #decoded: DecodedBatches
+  readonly #decoded: DecodedBatches
 
-  constructor(keptBytesMax = KEPT_BYTES_MAX) {
-    this.#keptBytesMax = keptBytesMax
-    this.#decoded = new DecodedBatches(keptBytesMax)
+  constructor(decoded = new DecodedBatches()) {
+    this.#decoded = decoded
   }
 
   async read(rows: Queryable, ranges: readonly MessageRange[]): Promise<ReadOutcome> {
@@ -72,7 +70,7 @@ export class BatchReader {
 
   /** What was read may not be what is stored any more. */
   forgetAll(): void {
-    this.#decoded = new DecodedBatches(this.#keptBytesMax)
+    this.#decoded.clear()
   }
 
   /** Batches that this process has stored, and that it may soon read. */

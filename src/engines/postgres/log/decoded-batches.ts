@@ -17,7 +17,7 @@ interface Place {
   readonly to: number
 }
 
-export const KEPT_BYTES_MAX = 32 * 2 ** 20
+const KEPT_BYTES_MAX = 32 * 2 ** 20
 
 /**
  * The batches that were used last, up to a limit of their encoded size. The Map's insertion order is the order of use;
@@ -30,7 +30,7 @@ export class DecodedBatches {
   readonly #keptBytesMax: number
   #bytes = 0
 
-  constructor(keptBytesMax: number) {
+  constructor(keptBytesMax = KEPT_BYTES_MAX) {
     this.#keptBytesMax = keptBytesMax
   }
 
@@ -56,6 +56,13 @@ export class DecodedBatches {
     if (next < range.to) return undefined
     for (const batch of found) this.#touch(batch)
     return found
+  }
+
+  clear(): void {
+    this.#used.clear()
+    this.#partitions.clear()
+    this.#topics.clear()
+    this.#bytes = 0
   }
 
   /** Returns the one that is kept: it may be here already. */
