@@ -2,7 +2,7 @@
  * The conformance suite: what `src/engine.ts` promises, checked on one engine. Call `conformance` in a test file that
  * runs under `node --test`. One file for each guarantee; each reads as a list of what an engine must do.
  */
-import { describe, test } from 'node:test'
+import { describe } from 'node:test'
 import { admin } from './admin.ts'
 import { atLeastOnce } from './at-least-once.ts'
 import { atomicAppend } from './atomic-append.ts'
@@ -32,8 +32,7 @@ import { replay } from './replay.ts'
 import { retention } from './retention.ts'
 import { setAsideLimit } from './set-aside-limit.ts'
 import { subscriptions } from './subscriptions.ts'
-import type { ConformanceTest, Guarantee } from './suite.ts'
-import { World } from './world.ts'
+import { type Guarantee, testOn } from './suite.ts'
 
 export type { ConformanceHarness, UserDatabase } from './harness.ts'
 
@@ -68,8 +67,6 @@ const guarantees: Readonly<Record<string, Guarantee>> = {
   damage,
 }
 
-const TEST_TIMEOUT_MS = 60_000
-
 // They mostly wait for their engine's disk and threads.
 const TESTS_AT_ONCE = 4
 
@@ -80,17 +77,4 @@ export function conformance(name: string, harness: ConformanceHarness): void {
       describe(title, { concurrency: TESTS_AT_ONCE }, () => guarantee(testOn(harness), harness))
     }
   })
-}
-
-function testOn(harness: ConformanceHarness): ConformanceTest {
-  return (title, body, skip) => {
-    test(title, { skip: skip ?? false, timeout: TEST_TIMEOUT_MS }, async () => {
-      const world = await World.create(harness)
-      try {
-        await body(world)
-      } finally {
-        await world.end()
-      }
-    })
-  }
 }

@@ -1,19 +1,10 @@
 /** Batches that are gone, though nothing was to be deleted, are damaged: they are not taken for what retention deletes. */
-import { describe, test } from 'node:test'
+import { describe } from 'node:test'
 import { damage } from '../../conformance/damage.ts'
-import { World } from '../../conformance/world.ts'
+import { testOn } from '../../conformance/suite.ts'
 import { whyNoPostgres } from '../../servers/shared-postgres.ts'
 import { losingHarness } from '../postgres-harness.ts'
 
 describe('of a topic in Postgres that has lost a batch', { skip: await whyNoPostgres(), concurrency: true }, () => {
-  damage((title, body) => {
-    test(title, async () => {
-      const world = await World.create(losingHarness)
-      try {
-        await body(world)
-      } finally {
-        await world.end()
-      }
-    })
-  }, losingHarness)
+  damage(testOn(losingHarness), losingHarness)
 })
